@@ -69,9 +69,7 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
-def write_tensors(
-    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> Path:
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write tensors as one safetensors file, whole or not at all.
 
     Tensors are stored contiguous, on the CPU; those that share memory are stored once each under their own name.

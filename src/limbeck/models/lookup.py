@@ -67,9 +67,7 @@ def build(
             cure="write one of limbeck/…, torchvision/…, timm/…, or user/… with --models FILE",
         )
     if pretrained and namespace in {"limbeck", "user"}:
-        raise ModelError(
-            f"model '{name}' has no published weights", cure="set weights: FILE instead of pretrained"
-        )
+        raise ModelError(f"model '{name}' has no published weights", cure="set weights: FILE instead of pretrained")
     makers = {
         "limbeck": _own,
         "user": partial(_own, user=user or {}),
@@ -125,9 +123,7 @@ def user_models(path: str | Path) -> dict[str, Callable[..., nn.Module]]:
     return {
         name: value
         for name, value in vars(module).items()
-        if callable(value)
-        and not name.startswith("_")
-        and getattr(value, "__module__", "") == module.__name__
+        if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
     }
 
 
@@ -137,22 +133,14 @@ def _own(
     table = _LIMBECK if user is None else user
     if model not in table:
         where = "limbeck" if user is None else "user"
-        cure = (
-            "known: " + ", ".join(sorted(table))
-            if table
-            else "give the file that defines it with --models FILE"
-        )
+        cure = "known: " + ", ".join(sorted(table)) if table else "give the file that defines it with --models FILE"
         raise ModelError(f"there is no model '{where}/{model}'{nearest(model, table)}", cure=cure)
     offered = {"input_shape": input_shape, "classes": classes}
     taken = inspect.signature(table[model]).parameters
-    return partial(
-        table[model], **{key: value for key, value in offered.items() if user is None or key in taken}
-    )
+    return partial(table[model], **{key: value for key, value in offered.items() if user is None or key in taken})
 
 
-def _torchvision(
-    model: str, input_shape: tuple[int, ...], classes: int, pretrained: bool
-) -> Callable[..., nn.Module]:
+def _torchvision(model: str, input_shape: tuple[int, ...], classes: int, pretrained: bool) -> Callable[..., nn.Module]:
     from torchvision import models
 
     names = models.list_models(module=models)
@@ -169,9 +157,7 @@ def _torchvision(
     return make
 
 
-def _timm(
-    model: str, input_shape: tuple[int, ...], classes: int, pretrained: bool
-) -> Callable[..., nn.Module]:
+def _timm(model: str, input_shape: tuple[int, ...], classes: int, pretrained: bool) -> Callable[..., nn.Module]:
     try:
         import timm
     except ImportError:
@@ -179,9 +165,7 @@ def _timm(
     names = timm.list_models()
     if model.partition(".")[0] not in names:
         raise ModelError(f"timm has no model '{model}'{nearest(model, names)}")
-    return partial(
-        timm.create_model, model, pretrained=pretrained, num_classes=classes, in_chans=input_shape[0]
-    )
+    return partial(timm.create_model, model, pretrained=pretrained, num_classes=classes, in_chans=input_shape[0])
 
 
 def _replace_head(module: nn.Module, classes: int, name: str) -> None:
@@ -193,9 +177,7 @@ def _replace_head(module: nn.Module, classes: int, name: str) -> None:
         if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.Linear):
             part[-1] = nn.Linear(part[-1].in_features, classes)
             return
-    raise ModelError(
-        f"the last layer of torchvision/{name} is not known here", cure="use timm/… for this model"
-    )
+    raise ModelError(f"the last layer of torchvision/{name} is not known here", cure="use timm/… for this model")
 
 
 def _mismatches(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:

@@ -1,0 +1,56 @@
+"""Losses between the logits of a student and a teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from limbeck.losses.shapes import same_shape
+
+
+def kl(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 4.0,
+    square: bool = True,
+    axis: int = 1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Forward Kullback–Leibler divergence between softened probabilities, the loss of knowledge distillation.
+
+    ``T² Σ_c p_t(c) (log p_t(c) - log p_s(c))`` with ``p = softmax(z / T)`` over the class axis. The paper writes the
+    cross-entropy of the softened probabilities: the same gradient, a value larger by the teacher's entropy.
+
+    Args:
+        student: logits ``[B, C]`` or ``[B, C, H, W]``.
+        teacher: logits of the same shape; a constant, no gradient reaches it.
+        temperature: T > 0. 2 to 8 is usual; higher for an overconfident teacher or few classes.
+        square: multiply by T², so that the gradient does not shrink as T grows (it falls as 1/T²).
+        axis: the class axis.
+        mask: bool ``[B]`` or ``[B, H, W]``; elements where it is False count 0.
+
+    Returns:
+        ``[B]`` or ``[B, H, W]``, not reduced, float32 (float64 for float64 logits).
+
+    Raises:
+        ModelError: if the shapes differ.
+
+    Source: Hinton, Vinyals, Dean, 2014, arXiv:1503.02531.
+
+    Example:
+        >>> z_s, z_t = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])
+        >>> kl(z_s, z_t, temperature=2.0)  # p_t = (.7311, .2689): 4 (ln 2 - .5822)
+        tensor([0.4438])
+        >>> kl(z_t, z_t)
+        tensor([0.])
+    """
+    same_shape("kl", student, teacher)
+    wide = torch.promote_types(student.dtype, torch.float32)
+    log_s = torch.log_softmax(student.to(wide) / temperature, dim=axis)
+    log_t = torch.log_softmax(teacher.detach().to(wide) / temperature, dim=axis)
+    value = functional.kl_div(log_s, log_t, reduction="none", log_target=True).sum(dim=axis)
+    if square:
+        value = value * temperature**2
+    return value if mask is None else torch.where(mask, value, torch.zeros_like(value))

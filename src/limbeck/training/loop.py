@@ -1,0 +1,285 @@
+"""The one training loop: a student, its objective, and what it is told by a teacher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from limbeck.data.batch import Batch
+from limbeck.data.batches import batches, steps_per_epoch
+from limbeck.data.normalization import Normalization
+from limbeck.data.order import stream_seed
+from limbeck.data.split import Split
+from torch import Tensor, nn
+
+from limbeck.errors import NumericsError
+from limbeck.files import Journal
+from limbeck.objective import Objective
+from limbeck.outputs import Outputs
+from limbeck.teachers import Teacher
+from limbeck.training.interrupt import StopSignal
+from limbeck.training.optimizers import build_optimizer, build_schedule
+from limbeck.training.precision import Precision, choose
+from limbeck.training.progress import Reporter, Silent
+from limbeck.training.settings import Settings
+from limbeck.training.state import State, average
+
+Validate = Callable[[nn.Module], dict[str, float]]
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: everything it depends on, and where it writes.
+
+    Args:
+        module: the model to train, in place; it is moved to the device.
+        objective: what is minimized.
+        split: the training samples.
+        normalization: of the module's inputs.
+        validate: gives the validation metrics of a module, at least ``accuracy`` or ``loss``.
+        settings: see :class:`Settings`.
+        folder: where metrics and checkpoint are written.
+        seed: of order, views and dropout.
+        teacher: what the objective's teacher terms compare with.
+        title: for the progress bar.
+        key: what the training depends on, so that a checkpoint of another one is refused.
+    """
+
+    module: nn.Module
+    objective: Objective
+    split: Split
+    normalization: Normalization
+    validate: Validate
+    settings: Settings
+    folder: Path
+    seed: int = 0
+    teacher: Teacher | None = None
+    title: str = "training"
+    key: str = ""
+    reporter: Reporter = field(default_factory=Silent)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training leaves: the last and the selected weights, and when the selected ones were reached.
+
+    ``epochs`` is the number of the last epoch trained, ``selected_epoch`` that of the best one on validation.
+    """
+
+    last: dict[str, Tensor]
+    selected: dict[str, Tensor]
+    epochs: int
+    selected_epoch: int
+    seconds: float
+
+
+def fit(job: Job) -> Fit:
+    """Train ``job.module``, from its checkpoint if it has one.
+
+    The order of samples, their views and dropout depend on (seed, epoch, step) only, so a stopped and resumed training
+    ends in the same weights as one that was not stopped (same torch, processor, threads and precision).
+
+    Raises:
+        NumericsError: if a term or a gradient is not finite; that step does not reach the weights.
+        Interrupted: after SIGINT or SIGTERM, once a checkpoint is written.
+    """
+    precision = choose(job.settings.device, job.settings.precision, fast=job.settings.fast)
+    state, steps = _prepare(job, precision), steps_per_epoch(job.split, job.settings.batch_size)
+    checkpoint, journal = job.folder / CHECKPOINT, Journal(job.folder / "metrics.jsonl")
+    if checkpoint.exists():
+        state.load(checkpoint, job.key)
+    journal.truncate(state.progress.journal)
+    job.reporter.begin(job.title, job.settings.epochs, steps, len(job.split))
+    try:
+        with StopSignal() as stop:
+            keeper = _Keeper(state, checkpoint, job, stop)
+            while state.progress.epoch < job.settings.epochs and not state.progress.stopped:
+                _epoch(job, state, precision, keeper)
+                _finish_epoch(job, state, journal)
+                keeper.epoch_done()
+    finally:
+        job.reporter.end()
+    last = {name: value.detach().cpu().clone() for name, value in state.evaluated.state_dict().items()}
+    selected = {name: value.detach().cpu() for name, value in state.best.items()}
+    return Fit(last, selected, state.progress.epoch, state.progress.best_epoch, state.progress.seconds)
+
+
+class _Keeper:
+    """Writes checkpoints: when enough time has passed, and before leaving on a signal."""
+
+    def __init__(self, state: State, path: Path, job: Job, stop: StopSignal) -> None:
+        self._state, self._path, self._key, self._stop = state, path, job.key, stop
+        self._every = job.settings.checkpoint_seconds
+        self._time = time.monotonic()
+
+    def step_done(self) -> None:
+        if self._stop.number is not None or time.monotonic() - self._time >= self._every:
+            self._save()
+            self._stop.raise_if_set()
+
+    epoch_done = step_done
+
+    def _save(self) -> None:
+        self._state.save(self._path, self._key)
+        self._time = time.monotonic()
+
+
+def _prepare(job: Job, precision: Precision) -> State:
+    settings, module = job.settings, precision.place(job.module)
+    optimizer = build_optimizer(settings.optimizer, module.parameters())
+    steps = steps_per_epoch(job.split, settings.batch_size)
+    return State(
+        module=module,
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, settings.schedule, settings.epochs, steps),
+        scaler=torch.amp.GradScaler(precision.device.type, enabled=precision.needs_scaler),
+        averaged=average(module, settings.ema),
+        sums=torch.zeros(
+            4 + len(job.objective.terms), dtype=torch.float32 if precision.device.type == "mps" else torch.float64
+        ),
+    )
+
+
+def _epoch(job: Job, state: State, precision: Precision, keeper: _Keeper) -> None:
+    settings, progress = job.settings, state.progress
+    if progress.batch == 0:
+        state.sums.zero_()
+    state.module.train()
+    stream = batches(
+        job.split,
+        batch_size=settings.batch_size,
+        seed=job.seed,
+        epoch=progress.epoch,
+        views=settings.views,
+        start=progress.batch,
+        workers=settings.workers,
+    )
+    began = time.monotonic()
+    for batch in stream:
+        loss = _step(job, state, precision, batch)
+        progress.batch += 1
+        progress.step += 1
+        job.reporter.batch(progress.epoch + 1, progress.batch, len(batch), loss)
+        progress.seconds += (now := time.monotonic()) - began
+        began = now
+        keeper.step_done()
+
+
+def _step(job: Job, state: State, precision: Precision, batch: Batch) -> float:
+    """One optimizer step on one batch, computed in ``accumulate`` pieces."""
+    torch.manual_seed(stream_seed(job.seed, state.progress.step))  # dropout is addressed, not consumed
+    state.optimizer.zero_grad(set_to_none=True)
+    pieces = min(job.settings.accumulate, max(len(batch) // 2, 1))
+    counts = job.objective.counts(batch.target) if pieces > 1 else None
+    total = 0.0
+    for start, length in _pieces(len(batch), pieces):
+        part = batch.narrow(start, length) if pieces > 1 else batch
+        loss, terms, student = _forward(job, state, precision, part, counts)
+        state.scaler.scale(loss).backward()
+        total += _add(state.sums, loss, terms, student, part, length / len(batch))
+    _check_gradient(job, state, batch)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.schedule.step()
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.module)
+    return total
+
+
+def _forward(
+    job: Job, state: State, precision: Precision, batch: Batch, counts: dict[str, Tensor] | None
+) -> tuple[Tensor, dict[str, Tensor], Outputs]:
+    inputs, target = precision.inputs(batch.inputs), batch.target.to(precision.device)
+    with precision.autocast():
+        student = Outputs.of(state.module(job.normalization(inputs)))
+        teacher = job.teacher(inputs, batch.index) if job.objective.needs_teacher and job.teacher else None
+    loss, terms = job.objective(student, teacher, target=target, index=batch.index, counts=counts)
+    return loss, terms, student
+
+
+def _add(sums: Tensor, loss: Tensor, terms: dict[str, Tensor], student: Outputs, batch: Batch, share: float) -> float:
+    """Add one piece to the epoch's sums: batches, loss, right answers, labeled samples, then each term."""
+    value = float(loss.detach())
+    guess = student.logits.detach().argmax(dim=1).cpu()
+    labeled = batch.target >= 0
+    row = [share, value, float((guess == batch.target)[labeled].sum()), float(labeled.sum())]
+    row += [float(term) * share for term in terms.values()]
+    sums += torch.tensor(row, dtype=sums.dtype)
+    return value
+
+
+def _check_gradient(job: Job, state: State, batch: Batch) -> None:
+    """Clip the gradient; refuse one that is not finite before it reaches the weights."""
+    state.scaler.unscale_(state.optimizer)
+    parameters = [parameter for parameter in state.module.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if job.settings.clip is not None:
+        nn.utils.clip_grads_with_norm_(parameters, job.settings.clip, norm)
+    if state.scaler.is_enabled() or bool(torch.isfinite(norm)):  # the scaler skips such a step by itself
+        return
+    bad = [name for name, parameter in state.module.named_parameters() if _not_finite(parameter.grad)]
+    raise NumericsError(
+        f"the gradient of {', '.join(bad[:3]) or 'the weights'} is not finite in epoch {state.progress.epoch + 1} "
+        f"(samples {batch.index[:8].tolist()}…), while the loss is; the step was not taken",
+        cure="lower the rate, set clip: 1.0, or precision: fp32",
+    )
+
+
+def _not_finite(gradient: Tensor | None) -> bool:
+    return gradient is not None and not bool(torch.isfinite(gradient).all())
+
+
+def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
+    """Validate, note the best weights, write the journal's line, and move to the next epoch."""
+    progress, settings = state.progress, job.settings
+    metrics = job.validate(state.evaluated)
+    state.module.train()
+    loss = metrics.get("loss", float("inf"))
+    score = (metrics["accuracy"], -loss) if settings.select == "accuracy" and "accuracy" in metrics else (-loss, 0.0)
+    least = settings.early_stopping.min_delta if settings.early_stopping else 0.0
+    better = progress.best is None or score > progress.best
+    waited_out = progress.best is not None and score[0] <= progress.best[0] + least
+    progress.waited = progress.waited + 1 if waited_out else 0
+    if better:
+        progress.best, progress.best_epoch = score, progress.epoch + 1
+        state.keep_best()
+    line = _line(job, state, metrics, better)
+    progress.journal = journal.append(line)
+    job.reporter.epoch(line)
+    progress.epoch, progress.batch = progress.epoch + 1, 0
+    if settings.early_stopping and progress.waited >= settings.early_stopping.patience:
+        progress.stopped = True
+
+
+def _line(job: Job, state: State, metrics: dict[str, float], better: bool) -> dict[str, Any]:
+    count, loss, right, labeled, *terms = state.sums.tolist()
+    names = [term.name for term in job.objective.terms]
+    seconds = max(state.progress.seconds, 1e-9) / (state.progress.epoch + 1)
+    return {
+        "epoch": state.progress.epoch + 1,
+        "step": state.progress.step,
+        "train": {
+            "loss": loss / max(count, 1e-9),
+            "accuracy": right / labeled if labeled else None,
+            "terms": dict(zip(names, (term / max(count, 1e-9) for term in terms), strict=True)),
+        },
+        "validation": metrics,
+        "rate": state.schedule.get_last_lr()[0],
+        "seconds": seconds,
+        "samples_per_second": len(job.split) / seconds,
+        "selected": better,
+    }
+
+
+def _pieces(length: int, count: int) -> list[tuple[int, int]]:
+    ends = [length * number // count for number in range(count + 1)]
+    return [(start, end - start) for start, end in pairwise(ends)]
+
+
+__all__ = ["CHECKPOINT", "Fit", "Job", "fit"]

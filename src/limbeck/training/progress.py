@@ -1,0 +1,128 @@
+"""What a person sees while a model trains: bars on a terminal, one line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Reporter(Protocol):
+    """Told what happens; shows it or not."""
+
+    def begin(self, title: str, epochs: int, batches: int, samples: int) -> None:
+        """A training of so many epochs of so many batches and samples begins."""
+
+    def batch(self, epoch: int, done: int, samples: int, loss: float | None) -> None:
+        """A batch is done: ``epoch`` from 1, ``done`` batches and ``samples`` samples of it."""
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        """An epoch is done; ``line`` is what the journal keeps of it."""
+
+    def end(self) -> None:
+        """The training is over, or was stopped."""
+
+    def say(self, text: str) -> None:
+        """Something to know."""
+
+
+class Silent:
+    """Shows nothing.
+
+    Example:
+        >>> Silent().say("unheard")
+    """
+
+    def begin(self, title: str, epochs: int, batches: int, samples: int) -> None: ...
+    def batch(self, epoch: int, done: int, samples: int, loss: float | None) -> None: ...
+    def epoch(self, line: Mapping[str, Any]) -> None: ...
+    def end(self) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Lines(Silent):
+    """One line an epoch, on standard error."""
+
+    def __init__(self) -> None:
+        self._title, self._epochs = "", 0
+
+    def begin(self, title: str, epochs: int, batches: int, samples: int) -> None:
+        self._title, self._epochs = title, epochs
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        self.say(f"{self._title}  {epoch_text(line, self._epochs)}")
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Bars(Silent):
+    """A bar a training, with loss, validation metric, samples a second and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description:<26}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        self._columns, self._kind = columns, Progress
+        self._bars: Any = None
+        self._shown = 0.0
+
+    def begin(self, title: str, epochs: int, batches: int, samples: int) -> None:
+        self._bars = self._kind(*self._columns, console=self._console, transient=False)
+        self._task = self._bars.add_task(title, total=epochs * batches, text="")
+        self._batches, self._epochs, self._metric = batches, epochs, ""
+        self._clock, self._seen = time.monotonic(), 0
+        self._bars.start()
+
+    def batch(self, epoch: int, done: int, samples: int, loss: float | None) -> None:
+        self._seen += samples
+        now = time.monotonic()
+        if now - self._shown < 0.1:
+            return
+        self._shown = now
+        speed = self._seen / max(now - self._clock, 1e-9)
+        text = f"{epoch}/{self._epochs}  loss {loss or 0:.3f}{self._metric}  {speed:,.0f} samples/s"
+        self._bars.update(self._task, completed=(epoch - 1) * self._batches + done, text=text)
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        accuracy = line["validation"].get("accuracy")
+        self._metric = "" if accuracy is None else f"  validation {100 * accuracy:.2f} %"
+        text = epoch_text(line, self._epochs)
+        self._bars.update(self._task, completed=line["epoch"] * self._batches, text=text)
+
+    def end(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+
+def reporter(*, quiet: bool = False) -> Reporter:
+    """Bars on a terminal, lines elsewhere, nothing when ``quiet``."""
+    if quiet:
+        return Silent()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def epoch_text(line: Mapping[str, Any], epochs: int) -> str:
+    """One epoch in words.
+
+    Example:
+        >>> line = {"epoch": 2, "train": {"loss": 0.5}, "validation": {"accuracy": 0.91}, "samples_per_second": 1200.0}
+        >>> epoch_text(line, 10)
+        '2/10  loss 0.500  validation 91.00 %  1,200 samples/s'
+    """
+    accuracy = line["validation"].get("accuracy")
+    metric = "" if accuracy is None else f"  validation {100 * accuracy:.2f} %"
+    speed = f"{line['samples_per_second']:,.0f} samples/s"
+    return f"{line['epoch']}/{epochs}  loss {line['train']['loss']:.3f}{metric}  {speed}"

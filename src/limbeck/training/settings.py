@@ -1,0 +1,80 @@
+"""What a training is told: plain values with defaults that work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from limbeck.data.views import Views
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer of torch's by name: ``sgd``, ``adam`` or ``adamw``.
+
+    ``lr`` None takes the usual start: 0.05 for SGD, 0.001 for Adam and AdamW. ``weight_decay`` None takes 5e-4 for SGD,
+    0 for Adam, 0.01 for AdamW. ``momentum`` and ``nesterov`` concern SGD only.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: float | None = None
+    weight_decay: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the rate changes: ``cosine`` to zero, ``step`` by ``gamma`` at the ``milestones`` (epochs), ``constant``.
+
+    ``warmup`` is in epochs; the rate rises linearly over it.
+    """
+
+    name: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: float = 0.0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop after ``patience`` epochs in which the selected metric did not improve by more than ``min_delta``."""
+
+    patience: int
+    min_delta: float = 0.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training.
+
+    Args:
+        epochs: passes over the training split.
+        batch_size: samples of one optimizer step.
+        accumulate: number of pieces that a batch is computed in; less memory, the same gradient.
+        clip: largest norm of the gradient, or None.
+        select: validation metric that chooses the selected epoch, ``accuracy`` or ``loss``.
+        ema: decay of an exponential moving average of the weights that is evaluated and kept instead, or None.
+        views: augmentation of the training inputs.
+        workers: processes that prepare batches; the batches are the same at any number.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        fast: channels-last memory and automatic precision where the hardware has it; False: plain float32.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        checkpoint_seconds: least time between two checkpoints.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    accumulate: int = 1
+    clip: float | None = None
+    early_stopping: EarlyStopping | None = None
+    select: Literal["accuracy", "loss"] = "accuracy"
+    ema: float | None = None
+    views: Views = field(default_factory=Views)
+    workers: int = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    fast: bool = True
+    device: str = "auto"
+    checkpoint_seconds: float = 15.0

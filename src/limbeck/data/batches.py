@@ -1,0 +1,100 @@
+"""Batches of an epoch: a pure function of split, seed, epoch and batch number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from limbeck.data.batch import Batch
+from limbeck.data.order import permutation
+from limbeck.data.split import LoaderSplit, Split
+from limbeck.data.views import Views
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """Batches of one epoch. A last batch of one sample is joined to the one before: BatchNorm can not train on one.
+
+    Example:
+        >>> split = Split(torch.zeros(9, 1), [0] * 9, ["a"], "train")
+        >>> steps_per_epoch(split, 4)
+        2
+    """
+    if isinstance(split, LoaderSplit):
+        return len(split.loader)
+    return len(_bounds(len(split), batch_size))
+
+
+def batches(
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int = 0,
+    views: Views | None = None,
+    shuffle: bool = True,
+    start: int = 0,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """The batches of one epoch, in order.
+
+    Args:
+        split: samples.
+        batch_size: samples of a batch.
+        seed: of order and views.
+        epoch: number of the epoch, which is also the number of the view.
+        views: augmentation, None for none.
+        shuffle: False: in the split's own order.
+        start: number of the first batch; those before are not computed.
+        workers: processes that prepare batches; the batches are the same at any number.
+
+    Example:
+        >>> split = Split(torch.zeros(5, 1), [0] * 5, ["a"], "train")
+        >>> [len(batch) for batch in batches(split, batch_size=2)]
+        [2, 3]
+    """
+    if isinstance(split, LoaderSplit):
+        yield from islice(split.stream(), start, None)
+        return
+    order = permutation(seed, epoch, len(split)) if shuffle else torch.arange(len(split))
+    maker = _Maker(split, order, _bounds(len(split), batch_size), views or Views(), seed, epoch)
+    numbers = range(start, len(maker))
+    if workers == 0:
+        for number in numbers:
+            yield maker[number]
+        return
+    loader = DataLoader(maker, batch_size=None, sampler=numbers, num_workers=workers)  # type: ignore[arg-type, var-annotated]
+    # An iterator of the loader draws a base seed from torch's generator; nothing here may depend on that.
+    with torch.random.fork_rng(devices=[]):
+        stream = iter(loader)
+    yield from stream
+
+
+@dataclass(frozen=True)
+class _Maker:
+    split: Split
+    order: Tensor
+    bounds: list[tuple[int, int]]
+    views: Views
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def __getitem__(self, number: int) -> Batch:
+        start, stop = self.bounds[number]
+        index = self.order[start:stop]
+        inputs, target = self.split.fetch(index)
+        return Batch(index, self.views(inputs, seed=self.seed, sample=index, view=self.epoch), target)
+
+
+def _bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
+    starts = list(range(0, size, batch_size))
+    if len(starts) > 1 and size - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], size], strict=True))

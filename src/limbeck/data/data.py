@@ -1,0 +1,248 @@
+"""Data: train, validation and test together, with their classes and normalization."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from limbeck.data.normalization import Normalization
+from limbeck.data.split import DatasetSplit, LoaderSplit, Split
+from limbeck.errors import DataError, RecipeError
+
+Share = float | int
+
+
+class Data:
+    """The splits of an experiment.
+
+    Each split may be a Split, a pair of arrays ``(inputs, labels)``, inputs alone (no labels), a torch Dataset or
+    DataLoader. ``train`` may also be the path of an ``.npz`` file that holds everything.
+
+    Args:
+        train: training samples.
+        validation: samples that choices are made on; None: a stratified tenth of the training samples.
+        test: samples that nothing depends on; None: a stratified fifth of the training samples.
+        unlabeled: further training inputs without labels: arrays, or a folder of images of one size.
+        classes: class names.
+        normalization: ``auto`` (measured on the training split), ``none``, or a Normalization. A user's floats, Datasets
+            and DataLoaders are taken as prepared: ``auto`` means none for them.
+        name: for reports.
+        seed: of the splits that are made here.
+
+    Raises:
+        DataError: if a split is empty, lacks a class, or does not fit the others.
+
+    Example:
+        >>> data = Data(train=(torch.rand(40, 1, 8, 8), [0, 1] * 20), classes=["even", "odd"])
+        >>> {name: len(split) for name, split in data.splits.items()}
+        {'train': 29, 'validation': 3, 'test': 8}
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        unlabeled: Any = None,
+        *,
+        classes: Sequence[str] | None = None,
+        normalization: str | Normalization = "auto",
+        name: str = "data",
+        seed: int = 0,
+    ) -> None:
+        if isinstance(train, str | Path):
+            from limbeck.data.arrays import read_arrays
+
+            found = read_arrays(train)
+            train, classes = found["train"], classes or found["classes"]
+            validation, test = validation or found["validation"], test or found["test"]
+            unlabeled = found["unlabeled"] if unlabeled is None else unlabeled
+        self.name, self.seed = name, seed
+        self.notes: list[str] = []
+        self.train = as_split(train, classes, "train")
+        self.classes = self.train.classes
+        self.test = self._given_or_made(test, "test", 0.2)
+        self.validation = self._given_or_made(validation, "validation", 0.1)
+        if unlabeled is not None:
+            self.train = self.train.joined(_as_unlabeled(unlabeled, self.train))
+        _check(self)
+        self.normalization = self._choose(normalization)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.train.shape
+
+    def fingerprint(self) -> str:
+        """sha256 over the fingerprints of all splits."""
+        return hashlib.sha256("".join(split.fingerprint() for split in self.splits.values()).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """What ``summary.json`` says of the data."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "splits": {name: len(split) for name, split in self.splits.items()},
+            "fingerprint": self.fingerprint(),
+        }
+
+    def _given_or_made(self, value: Any, name: str, share: Share) -> Split:
+        if value is not None and not isinstance(value, float | int):
+            return as_split(value, self.classes, name)
+        if isinstance(self.train, LoaderSplit):
+            raise DataError(f"there is no {name} split, and a DataLoader can not be divided", cure=f"give {name}=…")
+        share = share if value is None else value
+        rest, taken = stratified(self.train.targets, share, seed=self.seed)
+        made = self.train.subset(taken, name)
+        self.train = self.train.subset(rest, "train")
+        if value is None:
+            self.notes.append(f"no {name} split was given: {len(made)} training samples were set aside, stratified")
+        return made
+
+    def _choose(self, normalization: str | Normalization) -> Normalization:
+        channels = self.shape[0] if len(self.shape) == 3 else 1
+        if isinstance(normalization, Normalization):
+            if len(normalization.mean) not in {1, channels}:
+                raise RecipeError(f"normalization has {len(normalization.mean)} channels, the data {channels}")
+            return normalization
+        if normalization not in {"auto", "none"}:
+            raise RecipeError(f"normalization is '{normalization}', expected auto, none, or mean and std")
+        prepared = isinstance(self.train, LoaderSplit | DatasetSplit)
+        if normalization == "none" or prepared or (self.train.inputs.is_floating_point() and self.name == "data"):
+            return Normalization.none(channels)
+        return Normalization.measure(self.train)
+
+
+def as_split(value: Any, classes: Sequence[str] | None, name: str) -> Split:
+    """Make a split of arrays, a Dataset or a DataLoader; see :class:`Data`."""
+    if isinstance(value, Split):
+        return value
+    if isinstance(value, DataLoader):
+        return LoaderSplit(value, classes, name)
+    if isinstance(value, Dataset):
+        return DatasetSplit(value, classes, name)
+    inputs, targets = value if isinstance(value, tuple | list) and len(value) == 2 else (value, None)
+    if not isinstance(inputs, Tensor | np.ndarray):
+        raise DataError(
+            f"split '{name}' is {type(value).__name__}",
+            cure="give (inputs, labels) arrays, inputs alone, a torch Dataset or a DataLoader",
+        )
+    if classes is None:
+        if targets is None:
+            raise DataError(f"split '{name}' has no labels, and classes= does not say how many classes there are")
+        classes = [str(one) for one in range(int(np.max(np.asarray(targets))) + 1)]
+    return Split(inputs, targets, classes, name)
+
+
+def stratified(targets: Tensor, share: Share, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Divide samples so that every class keeps its share: addresses of the rest and of those taken, both sorted.
+
+    Args:
+        targets: int64 ``[N]``.
+        share: a fraction below 1, or a count.
+        seed: of the choice.
+
+    Raises:
+        DataError: if a class has too few samples to be on both sides.
+
+    Example:
+        >>> rest, taken = stratified(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 0.5, seed=0)
+        >>> len(rest), sorted(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])[taken].tolist())
+        (4, [0, 0, 1, 1])
+    """
+    from sklearn.model_selection import train_test_split
+
+    count = round(len(targets) * share) if isinstance(share, float) else share
+    if not 0 < count < len(targets):
+        raise DataError(f"a split of {share} of {len(targets)} samples is not possible")
+    numbers = np.arange(len(targets))
+    strata = targets.numpy() if int(targets.max()) >= 0 else None
+    try:
+        rest, taken = train_test_split(numbers, test_size=count, stratify=strata, random_state=seed)
+    except ValueError as error:
+        raise DataError(f"{len(targets)} samples can not be divided by class: {error}") from None
+    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(taken))
+
+
+def few_labels(split: Split, labels: int, *, seed: int) -> Split:
+    """The same samples with labels for only ``labels`` of them, stratified.
+
+    Raises:
+        RecipeError: if there are not so many labels.
+
+    Example:
+        >>> split = Split(torch.zeros(8, 1), [0, 1] * 4, ["a", "b"], "train")
+        >>> few_labels(split, 4, seed=0).labeled
+        4
+    """
+    having = (split.targets >= 0).nonzero().flatten()
+    if labels >= len(having):
+        if labels == len(having):
+            return split
+        raise RecipeError(f"student.labels is {labels}; the training split has {len(having)}")
+    _, taken = stratified(split.targets[having], labels, seed=seed)
+    return split.without_labels(having[taken])
+
+
+def _as_unlabeled(value: Any, train: Split) -> Split:
+    if isinstance(value, str | Path):
+        value = _image_folder(Path(value), train)
+    return as_split(value, train.classes, "unlabeled")
+
+
+def _image_folder(folder: Path, train: Split) -> Tensor:
+    from PIL import Image, UnidentifiedImageError
+
+    kinds = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds) if folder.is_dir() else []
+    if not files:
+        raise DataError(f"{folder} holds no images", cure="give a folder of .png or .jpg files")
+    channels, height, width = train.shape
+    pictures = []
+    for path in files:
+        try:
+            with Image.open(path) as image:
+                picture = np.array(image.convert("L" if channels == 1 else "RGB"))
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(f"{path} is not a readable image ({error})") from None
+        if picture.shape[:2] != (height, width):
+            raise DataError(f"{path} is {picture.shape[0]}×{picture.shape[1]}, the training images {height}×{width}")
+        pictures.append(picture[None] if channels == 1 else np.moveaxis(picture, -1, 0))
+    stacked = torch.from_numpy(np.stack(pictures))
+    return stacked if train.inputs.dtype == torch.uint8 else stacked.float() / 255
+
+
+def _check(data: Data) -> None:
+    for name, split in data.splits.items():
+        if split.shape != data.shape:
+            raise DataError(f"inputs of split '{name}' have shape {split.shape}, those of 'train' {data.shape}")
+        if split.classes != data.classes:
+            raise DataError(
+                f"split '{name}' has {len(split.classes)} classes, 'train' {len(data.classes)}, or other names",
+                cure="name the classes in the same order for every split",
+            )
+        present = set(split.targets[split.targets >= 0].tolist())
+        missing = [one for number, one in enumerate(data.classes) if number not in present]
+        if present and missing:
+            raise DataError(
+                f"split '{name}' has no sample of class {', '.join(missing[:5])}",
+                cure="divide by class, or leave the class out everywhere",
+            )
+    if not data.validation.labeled or not data.test.labeled:
+        which = "validation" if not data.validation.labeled else "test"
+        raise DataError(f"split '{which}' has no labels: nothing could be measured on it")
+
+
+__all__ = ["Data", "as_split", "few_labels", "stratified"]

@@ -1,0 +1,130 @@
+"""Sources that a recipe names: ``digits``, ``mnist``, ``arrays``."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.data.arrays import read_arrays
+from limbeck.data.data import Data, Share
+from limbeck.data.normalization import Normalization
+from limbeck.errors import DataError, RecipeError, nearest
+
+_DIGITS = [str(digit) for digit in range(10)]
+
+
+def load(
+    source: str,
+    *,
+    root: str | Path | None = None,
+    path: str | Path | None = None,
+    validation: Share | None = None,
+    test: Share | None = None,
+    seed: int = 0,
+    download: bool = False,
+    normalization: str | Normalization = "auto",
+) -> Data:
+    """Load a data set by the name that a recipe uses.
+
+    Args:
+        source: ``digits`` (scikit-learn's, 8×8), ``mnist`` (torchvision's folders in ``root``), ``arrays`` (``.npz``).
+        root: folder of the data sets.
+        path: the file of ``arrays``.
+        validation: fraction or count of training samples to set aside; a default for each source.
+        test: likewise, for sources without a test split of their own.
+        seed: of the splits.
+        download: fetch the data set if it is not under ``root``.
+        normalization: see :class:`Data`.
+
+    Raises:
+        RecipeError: if the source is unknown or an option is missing.
+        DataError: if files are missing or damaged, each named.
+
+    Example:
+        >>> {name: len(split) for name, split in load("digits").splits.items()}
+        {'train': 1005, 'validation': 252, 'test': 540}
+    """
+    sources: dict[str, Callable[[], dict[str, Any]]] = {
+        "digits": _digits,
+        "mnist": lambda: _mnist(Path(root or "data"), download),
+        "arrays": lambda: _arrays(path),
+    }
+    if source not in sources:
+        raise RecipeError(f"data.source is '{source}'{nearest(source, sources)}", cure=f"known: {', '.join(sources)}")
+    parts = sources[source]()
+    given = {"validation": validation, "test": test}
+    for name, share in given.items():
+        if share is not None and parts.get(name) is not None and not isinstance(parts[name], float | int):
+            raise RecipeError(f"data.{name} is {share}, but '{source}' has a {name} split of its own")
+        parts[name] = parts.get(name) if share is None else share
+    return Data(**parts, normalization=normalization, name=source, seed=seed)
+
+
+def _digits() -> dict[str, Any]:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = (found.images / 16.0).astype(np.float32)[:, None]
+    return {"train": (images, found.target.astype(np.int64)), "test": 540, "validation": 252, "classes": _DIGITS}
+
+
+def _arrays(path: str | Path | None) -> dict[str, Any]:
+    if path is None:
+        raise RecipeError("data.source 'arrays' needs data.path", cure="path: FILE.npz")
+    return read_arrays(path)
+
+
+def _mnist(root: Path, download: bool) -> dict[str, Any]:
+    folder = root / "MNIST" / "raw"
+    if download and not folder.is_dir():
+        from torchvision.datasets import MNIST
+
+        try:
+            MNIST(str(root), download=True)
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"MNIST could not be downloaded to {root} ({error})") from None
+    parts = {}
+    for split, stem in (("train", "train"), ("test", "t10k")):
+        images = read_idx(folder / f"{stem}-images-idx3-ubyte", axes=3)
+        labels = read_idx(folder / f"{stem}-labels-idx1-ubyte", axes=1)
+        if len(images) != len(labels):
+            raise DataError(
+                f"{folder} has {len(images)} {split} images and {len(labels)} labels",
+                cure="fetch all four files again, or set download: true",
+            )
+        parts[split] = (images[:, None], labels.astype(np.int64))
+    return {**parts, "validation": 5000, "classes": _DIGITS}
+
+
+def read_idx(path: str | Path, *, axes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Read a file of the idx format, as it is or gzipped (``.gz``).
+
+    Args:
+        path: without ``.gz``; the plain file is taken if both are there.
+        axes: number of axes that the file must have.
+
+    Raises:
+        DataError: if it is missing, cut off, or of another kind.
+    """
+    plain, packed = Path(path), Path(f"{path}.gz")
+    found = plain if plain.is_file() else packed
+    cure = "put MNIST's four files there, or set download: true"
+    try:
+        data = found.read_bytes() if found is plain else gzip.decompress(found.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{packed} is missing, and so is {plain.name}", cure=cure) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{found} is damaged ({error})", cure="fetch it again, or set download: true") from None
+    if len(data) < 4 + 4 * axes or data[:4] != bytes([0, 0, 8, axes]):
+        raise DataError(f"{found} is no idx file of bytes with {axes} axes", cure=cure)
+    shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
+    values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes)
+    if values.size != np.prod(shape):
+        raise DataError(f"{found} says {shape} and holds {values.size} bytes: it is cut off", cure=cure)
+    return values.reshape(shape).copy()

@@ -31,8 +31,8 @@ class Data:
         test: samples that nothing depends on; None: a stratified fifth of the training samples.
         unlabeled: further training inputs without labels: arrays, or a folder of images of one size.
         classes: class names.
-        normalization: ``auto`` (measured on the training split), ``none``, or a Normalization. A user's floats, Datasets
-            and DataLoaders are taken as prepared: ``auto`` means none for them.
+        normalization: ``auto`` (measured on the training split), ``none``, or a Normalization. A user's floats,
+            Datasets and DataLoaders are taken as prepared: ``auto`` means none for them.
         name: for reports.
         seed: of the splits that are made here.
 

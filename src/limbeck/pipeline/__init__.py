@@ -1,0 +1,1 @@
+"""Recipes, runs and the one-liner: data in, a folder of evidence out."""

@@ -1,0 +1,185 @@
+"""Mistakes in a recipe, told to its author: key, expected against found, and the nearest right name."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from limbeck.errors import RecipeError, nearest
+from limbeck.pipeline.reading import Key, describe, dotted
+from limbeck.pipeline.schema import TAGS
+
+SHOWN = 20
+_GIVEN_BY_TRAINING = {"student", "teacher", "target", "index", "mask"}
+# Terms that are no entry of the table of losses, with what they take besides a weight.
+_OTHER_TERMS: dict[str, tuple[str, ...]] = {
+    "supervised": ("label_smoothing", "class_weights"),
+    "hard_labels": (),
+}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake: where, and what is wrong with it."""
+
+    key: Key
+    text: str
+
+
+def answer(mistakes: Sequence[Mistake], where: str, lines: Mapping[Key, int], settings: Iterable[Key]) -> RecipeError:
+    """The error that lists all mistakes, each with its file and line, or the setting that it came from."""
+    settings = list(settings)
+    told = []
+    for mistake in mistakes[:SHOWN]:
+        set_by = next((key for key in settings if mistake.key[: len(key)] == key[: len(mistake.key)]), None)
+        line = next((lines[key] for key in _outward(mistake.key) if key in lines), None) if mistake.key else None
+        prefix = f"--set {dotted(set_by)}: " if set_by else f"line {line}: " if line else ""
+        told.append(f"{prefix}{dotted(mistake.key) + ': ' if mistake.key else ''}{mistake.text}")
+    if len(mistakes) > SHOWN:
+        told.append(f"and {len(mistakes) - SHOWN} more")
+    if len(told) == 1:
+        return RecipeError(f"{where}: {told[0]}")
+    return RecipeError(f"{where}: {len(mistakes)} mistakes\n  " + "\n  ".join(told))
+
+
+def from_pydantic(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
+    """Pydantic's list of errors in the words of a recipe."""
+    mistakes = []
+    for item in error.errors(include_url=False):
+        key = tuple(part for part in item["loc"] if part not in TAGS)
+        mistakes.append(Mistake(key, _text(item, key, root)))
+    return mistakes
+
+
+def _text(item: Any, key: Key, root: type[BaseModel]) -> str:
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        return f"unknown key{_nearest_key(key, root)}"
+    if kind == "missing":
+        return "this key is needed"
+    message = item["msg"].removeprefix("Value error, ")
+    message = re.sub(r"^Input should be |^Input should have ", "expected ", message)
+    near = ""
+    if kind == "literal_error":
+        options = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        near = nearest(str(value)[:60], options)
+    if kind == "model_type":
+        message = "expected a mapping from key to value"
+    message = message[0].lower() + message[1:]
+    if "found" in message or message.endswith("?"):
+        return message
+    return f"{message}, found {describe(value)}{near}"
+
+
+def _nearest_key(key: Key, root: type[BaseModel]) -> str:
+    name = str(key[-1])[:80]
+    known = list(_model_at(key[:-1], root).model_fields)
+    near = nearest(name, known)
+    if near:
+        return near
+    elsewhere = [dotted(path) for path in _all_keys(root) if path[-1] == name]
+    if elsewhere:
+        return f"; did you mean '{' or '.join(elsewhere[:2])}'?".replace(" or ", "' or '")
+    return f"; the keys here are {', '.join(known)}"
+
+
+def _model_at(key: Key, root: type[BaseModel]) -> type[BaseModel]:
+    model = root
+    for part in key:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _inner(model.model_fields[part].annotation) or model
+    return model
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for found in map(_inner, typing.get_args(annotation)) if found), None)
+
+
+def _all_keys(model: type[BaseModel], above: Key = ()) -> Iterator[Key]:
+    for name, field in model.model_fields.items():
+        yield (*above, name)
+        inner = _inner(field.annotation)
+        if inner is not None:
+            yield from _all_keys(inner, (*above, name))
+
+
+def _outward(key: Key) -> Iterator[Key]:
+    for length in range(len(key), 0, -1):
+        yield key[:length]
+
+
+def term_parameters() -> dict[str, dict[str, bool]]:
+    """Every term that a recipe may name, with its hyper-parameters: name -> {parameter: needed}."""
+    from limbeck import losses
+
+    terms: dict[str, dict[str, bool]] = {
+        name: dict.fromkeys(parameters, False) for name, parameters in _OTHER_TERMS.items()
+    }
+    for name, loss in getattr(losses, "TABLE", {}).items():
+        terms[name] = {
+            key: parameter.default is inspect.Parameter.empty
+            for key, parameter in inspect.signature(loss).parameters.items()
+            if key not in _GIVEN_BY_TRAINING
+        }
+    return terms
+
+
+def objective_mistakes(objective: Any) -> list[Mistake]:
+    """Mistakes in the terms of an objective, against the one table of losses. Short forms are written out."""
+    if not isinstance(objective, dict):
+        return []  # absent, or the schema's answer
+    if not objective:
+        return [Mistake(("objective",), "expected at least one term, such as kl: {weight: 0.9, temperature: 4}")]
+    terms = term_parameters()
+    mistakes = []
+    for name, settings in objective.items():
+        key: Key = ("objective", name)
+        if name not in terms:
+            near = nearest(name[:60], terms) or f"; the terms are {', '.join(sorted(terms))}"
+            mistakes.append(Mistake(key, f"unknown term{near}"))
+        elif isinstance(settings, dict):
+            mistakes += _term_mistakes(key, settings, terms[name])
+    if not mistakes:
+        mistakes = _as_objective(objective)
+    return mistakes
+
+
+def _term_mistakes(key: Key, settings: dict[str, Any], parameters: dict[str, bool]) -> Iterator[Mistake]:
+    known = ["weight", *parameters]
+    for name, value in settings.items():
+        if name not in known:
+            near = nearest(name[:60], known) or f"; the keys here are {', '.join(known)}"
+            yield Mistake((*key, name), f"unknown key{near}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield Mistake((*key, name), f"expected a finite number, found {value}")
+        elif name == "weight" and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9
+        ):
+            yield Mistake((*key, name), f"expected a weight of 0 or more, found {describe(value)}")
+    for name, needed in parameters.items():
+        if needed and name not in settings:
+            yield Mistake((*key, name), "this key is needed")
+
+
+def _as_objective(objective: dict[str, Any]) -> list[Mistake]:
+    """What only the objective itself knows: the ranges of hyper-parameters."""
+    try:
+        from limbeck.objective import Objective
+    except ImportError:
+        return []
+    if not all(isinstance(settings, dict) for settings in objective.values()):
+        return []
+    try:
+        Objective.from_recipe(objective)
+    except RecipeError as error:
+        return [Mistake(("objective",), error.what)]
+    return []

@@ -15,8 +15,22 @@ __version__ = "0.1.0"
 # Public name -> module that defines it. None: the name is itself a submodule.
 _PUBLIC: dict[str, str | None] = {
     "losses": None,
-    "Outputs": "limbeck.outputs",
+    "models": None,
     "LimbeckError": "limbeck.errors",
+    "Outputs": "limbeck.outputs",
+    "Data": "limbeck.data",
+    "Normalization": "limbeck.data",
+    "Views": "limbeck.data",
+    "Ensemble": "limbeck.teachers",
+    "FunctionTeacher": "limbeck.teachers",
+    "ModuleTeacher": "limbeck.teachers",
+    "Teacher": "limbeck.teachers",
+    "as_teacher": "limbeck.teachers",
+    "Objective": "limbeck.objective",
+    "supervised": "limbeck.objective",
+    "term": "limbeck.objective",
+    "predict_images": "limbeck.compress",
+    "Recipe": "limbeck.pipeline.recipe",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

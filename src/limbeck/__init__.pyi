@@ -1,0 +1,21 @@
+"""The public names as editors and type checkers see them; tests hold this file equal to ``_PUBLIC``."""
+
+from . import losses as losses
+from . import models as models
+from .compress import predict_images as predict_images
+from .data import Data as Data
+from .data import Normalization as Normalization
+from .data import Views as Views
+from .errors import LimbeckError as LimbeckError
+from .objective import Objective as Objective
+from .objective import supervised as supervised
+from .objective import term as term
+from .outputs import Outputs as Outputs
+from .pipeline.recipe import Recipe as Recipe
+from .teachers import Ensemble as Ensemble
+from .teachers import FunctionTeacher as FunctionTeacher
+from .teachers import ModuleTeacher as ModuleTeacher
+from .teachers import Teacher as Teacher
+from .teachers import as_teacher as as_teacher
+
+__version__: str

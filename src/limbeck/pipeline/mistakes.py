@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,17 +11,25 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from limbeck import losses
 from limbeck.errors import RecipeError, nearest
+from limbeck.objective import Objective
 from limbeck.pipeline.reading import Key, describe, dotted
 from limbeck.pipeline.schema import TAGS
 
 SHOWN = 20
-_GIVEN_BY_TRAINING = {"student", "teacher", "target", "index", "mask"}
-# Terms that are no entry of the table of losses, with what they take besides a weight.
-_OTHER_TERMS: dict[str, tuple[str, ...]] = {
-    "supervised": ("label_smoothing", "class_weights"),
-    "hard_labels": (),
+# Pydantic's words, and a recipe's.
+_PLAIN = {
+    r"^Input should (be|have) (a valid )?": "expected ",
+    r"expected (dictionary|object).*": "expected a mapping from key to value",
+    r"expected string": "expected text",
+    r"expected integer": "expected a whole number",
+    r"expected (number|list|boolean)": r"expected a \1",
+    r"greater than or equal to": "at least",
+    r"less than or equal to": "at most",
+    r"greater than": "more than",
 }
+_GIVEN_BY_TRAINING = {"student", "teacher", "target", "index", "mask"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ def answer(mistakes: Sequence[Mistake], where: str, lines: Mapping[Key, int], se
         set_by = next((key for key in settings if mistake.key[: len(key)] == key[: len(mistake.key)]), None)
         line = next((lines[key] for key in _outward(mistake.key) if key in lines), None) if mistake.key else None
         prefix = f"--set {dotted(set_by)}: " if set_by else f"line {line}: " if line else ""
-        told.append(f"{prefix}{dotted(mistake.key) + ': ' if mistake.key else ''}{mistake.text}")
+        place = f"{dotted(mistake.key)}: " if mistake.key and mistake.key != set_by else ""
+        told.append(f"{prefix}{place}{mistake.text}")
     if len(mistakes) > SHOWN:
         told.append(f"and {len(mistakes) - SHOWN} more")
     if len(told) == 1:
@@ -64,16 +72,15 @@ def _text(item: Any, key: Key, root: type[BaseModel]) -> str:
         return f"unknown key{_nearest_key(key, root)}"
     if kind == "missing":
         return "this key is needed"
-    message = item["msg"].removeprefix("Value error, ")
-    message = re.sub(r"^Input should be |^Input should have ", "expected ", message)
+    message = item["msg"]
+    for pattern, plain in _PLAIN.items():
+        message = re.sub(pattern, plain, message)
     near = ""
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", item["ctx"]["expected"])
         near = nearest(str(value)[:60], options)
-    if kind == "model_type":
-        message = "expected a mapping from key to value"
     message = message[0].lower() + message[1:]
-    if "found" in message or message.endswith("?"):
+    if kind == "expected" and ("found" in message or isinstance(value, dict)):
         return message
     return f"{message}, found {describe(value)}{near}"
 
@@ -118,39 +125,51 @@ def _outward(key: Key) -> Iterator[Key]:
 
 
 def term_parameters() -> dict[str, dict[str, bool]]:
-    """Every term that a recipe may name, with its hyper-parameters: name -> {parameter: needed}."""
-    from limbeck import losses
+    """Every term that a recipe may name, with its hyperparameters: name -> {parameter: needed}.
 
-    terms: dict[str, dict[str, bool]] = {
-        name: dict.fromkeys(parameters, False) for name, parameters in _OTHER_TERMS.items()
-    }
-    for name, loss in getattr(losses, "TABLE", {}).items():
-        terms[name] = {
+    Example:
+        >>> term_parameters()["kl"]["temperature"]
+        False
+    """
+    table = {"supervised": losses.cross_entropy, **losses.TABLE}
+    return {
+        name: {
             key: parameter.default is inspect.Parameter.empty
             for key, parameter in inspect.signature(loss).parameters.items()
             if key not in _GIVEN_BY_TRAINING
         }
-    return terms
+        for name, loss in table.items()
+    }
 
 
 def objective_mistakes(objective: Any) -> list[Mistake]:
-    """Mistakes in the terms of an objective, against the one table of losses. Short forms are written out."""
-    if not isinstance(objective, dict):
+    """Mistakes in the terms of an objective, against the one table of losses."""
+    if not isinstance(objective, dict) or not objective:
         return []  # absent, or the schema's answer
-    if not objective:
-        return [Mistake(("objective",), "expected at least one term, such as kl: {weight: 0.9, temperature: 4}")]
     terms = term_parameters()
     mistakes = []
-    for name, settings in objective.items():
+    for name, value in objective.items():
         key: Key = ("objective", name)
         if name not in terms:
             near = nearest(name[:60], terms) or f"; the terms are {', '.join(sorted(terms))}"
             mistakes.append(Mistake(key, f"unknown term{near}"))
-        elif isinstance(settings, dict):
-            mistakes += _term_mistakes(key, settings, terms[name])
-    if not mistakes:
-        mistakes = _as_objective(objective)
-    return mistakes
+        elif isinstance(value, dict):
+            mistakes += _term_mistakes(key, value, terms[name])
+        elif not _is_weight(value):
+            mistakes.append(Mistake(key, f"expected a weight of 0 or more, or a mapping, found {describe(value)}"))
+    if mistakes:
+        return mistakes
+    try:
+        if not Objective.from_recipe(objective).needs_teacher:
+            text = "expected a term that compares with the teacher, such as kl: {weight: 0.9, temperature: 4}"
+            return [Mistake(("objective",), text)]
+    except RecipeError as error:  # what only the objective knows: the ranges of hyperparameters
+        return [Mistake(("objective",), error.what.removeprefix("objective."))]
+    return []
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e9
 
 
 def _term_mistakes(key: Key, settings: dict[str, Any], parameters: dict[str, bool]) -> Iterator[Mistake]:
@@ -159,27 +178,10 @@ def _term_mistakes(key: Key, settings: dict[str, Any], parameters: dict[str, boo
         if name not in known:
             near = nearest(name[:60], known) or f"; the keys here are {', '.join(known)}"
             yield Mistake((*key, name), f"unknown key{near}")
-        elif isinstance(value, float) and not math.isfinite(value):
+        elif isinstance(value, int | float) and not abs(value) <= 1e15:
             yield Mistake((*key, name), f"expected a finite number, found {value}")
-        elif name == "weight" and (
-            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9
-        ):
+        elif name == "weight" and not _is_weight(value):
             yield Mistake((*key, name), f"expected a weight of 0 or more, found {describe(value)}")
     for name, needed in parameters.items():
         if needed and name not in settings:
             yield Mistake((*key, name), "this key is needed")
-
-
-def _as_objective(objective: dict[str, Any]) -> list[Mistake]:
-    """What only the objective itself knows: the ranges of hyper-parameters."""
-    try:
-        from limbeck.objective import Objective
-    except ImportError:
-        return []
-    if not all(isinstance(settings, dict) for settings in objective.values()):
-        return []
-    try:
-        Objective.from_recipe(objective)
-    except RecipeError as error:
-        return [Mistake(("objective",), error.what)]
-    return []

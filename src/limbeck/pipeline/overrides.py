@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
 from limbeck.errors import RecipeError
 from limbeck.pipeline.reading import Key, describe, dotted, read_text
+from limbeck.pipeline.schema import RecipeSpec
+
+_OBJECTIVE = RecipeSpec.model_fields["objective"].get_default()
 
 
 def parse_setting(text: str) -> tuple[Key, Any]:
@@ -20,13 +24,13 @@ def parse_setting(text: str) -> tuple[Key, Any]:
         (('objective', 'kl', 'temperature'), 2.5)
     """
     name, equals, value = text.partition("=")
-    where = f"setting '{text[:80]}'"
+    where = f"--set {text[:80]}"
     if not equals:
         raise RecipeError(f"{where}: expected key.path=value", cure="for example student.epochs=30")
     return parse_key(name, where=where), read_text(value, where=where).data
 
 
-def parse_key(text: str, *, where: str = "setting") -> Key:
+def parse_key(text: str, *, where: str = "--set") -> Key:
     """Split a dotted key; whole numbers are places in a list.
 
     Example:
@@ -40,32 +44,43 @@ def parse_key(text: str, *, where: str = "setting") -> Key:
 
 
 def apply(data: dict[str, Any], key: Key, value: Any) -> None:
-    """Put ``value`` at ``key`` in place; mappings on the way are made where there is nothing.
+    """Put ``value`` at ``key`` in place. Mappings on the way are made where there is nothing, and short forms such as
+    ``optimizer: adam`` or ``kl: 0.9`` grow into mappings.
 
     Raises:
         RecipeError: the way leads through a value that is no mapping, or to a place that a list does not have.
 
     Example:
-        >>> data = {"student": {"epochs": 3}}
-        >>> apply(data, ("student", "views", "shift"), 2)
-        >>> data
-        {'student': {'epochs': 3, 'views': {'shift': 2}}}
+        >>> data = {"student": {"optimizer": "adam"}}
+        >>> apply(data, ("student", "optimizer", "lr"), 0.1)
+        >>> apply(data, ("objective", "kl", "temperature"), 2)
+        >>> data["student"], data["objective"]["kl"]
+        ({'optimizer': {'name': 'adam', 'lr': 0.1}}, {'weight': 0.9, 'temperature': 2})
     """
     at: Any = data
     for depth, part in enumerate(key):
-        last = depth == len(key) - 1
-        if isinstance(at, list):
-            if not isinstance(part, int) or part >= len(at):
-                raise RecipeError(
-                    f"--set {dotted(key)}: '{dotted(key[:depth])}' is a list of {len(at)}, found the place '{part}'"
-                )
-        elif isinstance(at, dict):
-            part = str(part)
-        else:
-            raise RecipeError(f"--set {dotted(key)}: '{dotted(key[:depth])}' is {describe(at)} and has no key '{part}'")
-        if last:
-            at[part] = value
-        else:
-            if isinstance(at, dict) and at.get(part) is None:
-                at[part] = {}
-            at = at[part]
+        here = _place(at, part, key[:depth], key)
+        if depth == len(key) - 1:
+            at[here] = value
+            return
+        at[here] = _grown(at[here] if isinstance(at, list) else at.get(here), key[: depth + 1])
+        at = at[here]
+
+
+def _place(at: Any, part: str | int, above: Key, key: Key) -> Any:
+    if isinstance(at, dict):
+        return str(part)
+    if isinstance(at, list) and isinstance(part, int) and part < len(at):
+        return part
+    has = f"is a list of {len(at)}" if isinstance(at, list) else f"is {describe(at)}"
+    raise RecipeError(f"--set {dotted(key)}: '{dotted(above)}' {has} and has no '{part}'")
+
+
+def _grown(child: Any, place: Key) -> Any:
+    if child is None:
+        return copy.deepcopy(_OBJECTIVE) if place == ("objective",) else {}
+    if isinstance(child, str) and place[-1] in ("optimizer", "schedule"):
+        return {"name": child}
+    if isinstance(child, int | float) and place[0] == "objective" and len(place) == 2:
+        return {"weight": child}
+    return child

@@ -127,7 +127,7 @@ def plain(value: Any, *, where: str = "recipe") -> Any:
         {'a': [1, 2]}
         >>> plain({"a": {"b": {1}}})
         Traceback (most recent call last):
-        limbeck.errors.RecipeError: recipe, a: a recipe is data (text, numbers, lists, mappings), found a ...
+        limbeck.errors.RecipeError: recipe, a.b: expected text, a number, a list or a mapping, found {1}
     """
     count = 0
 

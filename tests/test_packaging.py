@@ -135,7 +135,7 @@ def test_the_second_call_installs_nothing(checkout: Path) -> None:
     assert make(checkout, "test", python=python).returncode == 0
     assert make(checkout, "demo", python=python).returncode == 0  # the dev set holds the other
     assert asked.read_text().splitlines() == [
-        "pip install -c constraints.txt -e .[dev]", "ruff check .", "ruff format --check .", "mypy ",
+        "pip install -c constraints.txt -e .[dev]", "ruff check --no-cache .", "ruff format --check .", "mypy ",
         "pytest -n 2 -m not slow", "limbeck demo",
     ]  # fmt: skip
     asked.unlink()

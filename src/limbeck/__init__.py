@@ -31,6 +31,8 @@ _PUBLIC: dict[str, str | None] = {
     "term": "limbeck.objective",
     "predict_images": "limbeck.compress",
     "Recipe": "limbeck.pipeline.recipe",
+    "Result": "limbeck.pipeline.result",
+    "distill": "limbeck.pipeline.distill",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

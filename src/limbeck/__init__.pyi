@@ -11,7 +11,9 @@ from .objective import Objective as Objective
 from .objective import supervised as supervised
 from .objective import term as term
 from .outputs import Outputs as Outputs
+from .pipeline.distill import distill as distill
 from .pipeline.recipe import Recipe as Recipe
+from .pipeline.result import Result as Result
 from .teachers import Ensemble as Ensemble
 from .teachers import FunctionTeacher as FunctionTeacher
 from .teachers import ModuleTeacher as ModuleTeacher

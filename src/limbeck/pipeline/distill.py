@@ -1,0 +1,183 @@
+"""The one-liner: teacher, student and data in; student, control and evidence out."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limbeck.data.data import Data
+from limbeck.data.normalization import Normalization
+from limbeck.data.views import Views
+from limbeck.errors import RecipeError, nearest
+from limbeck.objective import Objective, Term
+from limbeck.pipeline.experiment import Candidate, Experiment, from_module, weights_digest
+from limbeck.pipeline.folder import Run
+from limbeck.pipeline.result import Result
+from limbeck.pipeline.run import conduct, finished
+from limbeck.teachers import as_teacher
+from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings
+
+
+def distill(
+    teacher: Any,
+    student: Any,
+    data: Any,
+    *,
+    objective: Objective | Sequence[Term] | Mapping[str, Any] | None = None,
+    run: str | Path | None = None,
+    name: str | None = None,
+    seeds: int = 1,
+    labels: int | None = None,
+    control: bool = True,
+    hard_labels: bool | None = None,
+    export: Sequence[str] = ("onnx",),
+    teacher_normalization: Normalization | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Result:
+    """Distill a trained teacher into a student, train the student's control beside it, and write the evidence.
+
+    Neither module is changed. Calling it again with the same arguments and folder goes on where it was stopped.
+
+    Args:
+        teacher: a trained module, a function ``inputs -> logits``, an Ensemble or another Teacher, or a list of modules.
+        student: a module whose weights are the start for every seed, or a function without arguments that makes one,
+            so that seeds vary the starting weights too.
+        data: a :class:`limbeck.Data`, or what its ``train`` takes: two arrays, a Dataset, an ``.npz`` file.
+        objective: terms; 0.1 on the labels and 0.9 on kl at temperature 4 by default.
+        run: the run folder, ``runs/<name>`` by default.
+        name: of the run; made from the student's by default.
+        seeds: how many seeds; several give an interval.
+        labels: so many training samples keep their label for student and control; the teacher teaches the rest.
+        control: train the control: the same student without the teacher.
+        hard_labels: train the second control, from the teacher's hard labels; None: where samples lack labels.
+        export: formats.
+        teacher_normalization: of the teacher's inputs, if it is not the data's.
+        quiet: show no progress.
+        settings: of the training, such as ``epochs=30``, ``batch_size=128``, ``optimizer="sgd"``, ``lr=0.1``; see
+            ``limbeck.training.settings.Settings``.
+
+    Returns:
+        The result: ``student``, ``control``, ``summary``, ``folder``.
+
+    Raises:
+        LimbeckError: with what is wrong and the cure.
+
+    Example:
+        >>> import tempfile, torch, limbeck
+        >>> x, y = torch.rand(120, 1, 8, 8), torch.arange(120) % 2
+        >>> teacher, student = (limbeck.models.MLP((1, 8, 8), 2, hidden=[h]) for h in (16, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = limbeck.distill(teacher, student, (x, y), run=f"{folder}/r", epochs=2, export=(), quiet=True)
+        >>> sorted(result.summary["models"])
+        ['control', 'student', 'teacher']
+    """
+    if not isinstance(data, Data):
+        data = Data(data)
+    plan = _experiment(
+        teacher, student, data, Objective.of(objective), teacher_normalization, make_settings(**settings)
+    )
+    plan = replace(
+        plan,
+        name=name or plan.name,
+        seeds=tuple(range(seeds)),
+        labels=labels,
+        control=control,
+        hard_labels=hard_labels,
+        exports=tuple(export),
+    )
+    plan = replace(plan, recipe=_described(plan, teacher))
+    folder = Run(Path(run) if run is not None else Path("runs") / plan.name)
+    folder.begin(plan.name, plan.recipe, "")
+    if folder.was_done:
+        return finished(folder.path, plan)
+    return conduct(plan, folder, quiet=quiet)
+
+
+def make_settings(**given: Any) -> Settings:
+    """Training settings from keywords; ``lr``, ``weight_decay`` and ``momentum`` may stand beside them.
+
+    Raises:
+        RecipeError: naming an unknown keyword and the nearest right one.
+
+    Example:
+        >>> make_settings(epochs=3, optimizer="sgd", lr=0.1).optimizer.lr
+        0.1
+    """
+    parts: dict[str, type] = {
+        "optimizer": Optimizer,
+        "schedule": Schedule,
+        "early_stopping": EarlyStopping,
+        "views": Views,
+    }
+    of_optimizer = {key: given.pop(key) for key in ("lr", "weight_decay", "momentum", "nesterov") if key in given}
+    if of_optimizer:
+        chosen = given.get("optimizer", "adamw")
+        named = {"name": chosen} if isinstance(chosen, str) else chosen
+        given["optimizer"] = {**(asdict(named) if isinstance(named, Optimizer) else named), **of_optimizer}
+    known = set(Settings.__dataclass_fields__)
+    for key, value in given.items():
+        if key not in known:
+            raise RecipeError(
+                f"distill takes no '{key}'{nearest(key, known)}", cure=f"known: {', '.join(sorted(known))}"
+            )
+        if key in parts and isinstance(value, str):
+            given[key] = parts[key](name=value)
+        elif key in parts and isinstance(value, Mapping):
+            given[key] = parts[key](**value)
+    found = Settings(**given)
+    for key in ("epochs", "batch_size", "accumulate"):
+        if not isinstance(getattr(found, key), int) or getattr(found, key) < 1:
+            raise RecipeError(f"{key} is {getattr(found, key)!r}, expected a whole number of at least 1")
+    return found
+
+
+def _experiment(
+    teacher: Any,
+    student: Any,
+    data: Data,
+    objective: Objective,
+    normalization: Normalization | None,
+    settings: Settings,
+) -> Experiment:
+    target = from_module(student, data, settings)
+    normalization = normalization or data.normalization
+    modules = teacher if isinstance(teacher, list | tuple) else [teacher]
+    if all(isinstance(one, nn.Module) for one in modules):
+        teachers = [_taken(one, normalization) for one in modules]
+        return Experiment(f"{target.name}-distilled", data, teachers, target, objective)
+    return Experiment(f"{target.name}-distilled", data, as_teacher(teacher, normalization), target, objective)
+
+
+def _taken(module: nn.Module, normalization: Normalization) -> Candidate:
+    return Candidate(type(module).__name__, lambda seed: copy.deepcopy(module), normalization)
+
+
+def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
+    """What was asked for, in plain data, so that a folder of another call is noticed."""
+    modules = teacher if isinstance(teacher, list | tuple) else [teacher]
+    start = plan.student.make(plan.seeds[0])
+    described = {
+        "called": "limbeck.distill",
+        "teachers": [
+            {"kind": type(one).__name__, "weights": weights_digest(one) if isinstance(one, nn.Module) else None}
+            for one in modules
+        ],
+        "student": {"kind": type(start).__name__, "weights": weights_digest(start)},
+        "settings": asdict(plan.student.settings) if plan.student.settings else None,
+        "objective": plan.objective.to_recipe(),
+        "seeds": list(plan.seeds),
+        "labels": plan.labels,
+        "control": plan.control,
+        "hard_labels": plan.hard_labels,
+        "export": list(plan.exports),
+        "data": plan.data.describe(),
+        "normalization": plan.data.normalization.to_dict(),
+    }
+    return json.loads(json.dumps(described, default=str))

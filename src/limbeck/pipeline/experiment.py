@@ -1,0 +1,213 @@
+"""An experiment: what a recipe, or a call from Python, asks for, as objects."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.data.data import Data
+from limbeck.data.normalization import Normalization
+from limbeck.data.sources import load
+from limbeck.data.views import Views
+from limbeck.errors import LimbeckError, ModelError
+from limbeck.models.lookup import UserModels, build, load_weights
+from limbeck.objective import Objective
+from limbeck.tasks.classification import CLASSIFICATION, Task
+from limbeck.teachers import Teacher
+from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that an experiment trains, or takes as it is.
+
+    Args:
+        name: of the architecture.
+        make: gives a new module with the starting weights of a seed.
+        normalization: of its inputs.
+        settings: of its training; None: it is trained already.
+        options: of the architecture, for the description beside the weights.
+    """
+
+    name: str
+    make: Callable[[int], nn.Module]
+    normalization: Normalization
+    settings: Settings | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data, teacher, student, objective and what is to be left.
+
+    Args:
+        name: of the run.
+        data: all splits.
+        teachers: candidates (several are an ensemble), or one Teacher that is asked as it is.
+        student: the student, and the controls.
+        objective: of the student.
+        labels: so many training samples keep their label for student and controls, drawn for each seed; None: all.
+        seeds: of student and controls; the first is the teacher's.
+        control: train the control.
+        hard_labels: train the second control; None: where training samples lack labels.
+        exports: formats.
+        threads: of torch; None: as they are.
+        recipe: what was asked for, in plain data.
+    """
+
+    name: str
+    data: Data
+    teachers: list[Candidate] | Teacher
+    student: Candidate
+    objective: Objective
+    labels: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    control: bool = True
+    hard_labels: bool | None = None
+    exports: tuple[str, ...] = ("onnx",)
+    threads: int | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = CLASSIFICATION
+
+    @property
+    def needs_hard_labels(self) -> bool:
+        """Whether the second control is trained."""
+        if self.hard_labels is not None:
+            return self.hard_labels
+        return self.labels is not None or self.data.train.labeled < len(self.data.train)
+
+
+def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Experiment:
+    """The experiment that a checked recipe asks for: its data are loaded here.
+
+    Args:
+        recipe: as ``Recipe.to_dict`` gives it.
+        user: models of the user's own file.
+    """
+    source = dict(recipe["data"])
+    normalization = source.pop("normalization")
+    if isinstance(normalization, Mapping):
+        normalization = Normalization.from_dict(normalization)
+    data = load(source.pop("source"), normalization=normalization, **source)
+    teachers = recipe["teacher"] if isinstance(recipe["teacher"], list) else [recipe["teacher"]]
+    hard = recipe["controls"]["hard_labels"]
+    return Experiment(
+        name=recipe["name"],
+        data=data,
+        teachers=[_candidate(spec, recipe, data, user) for spec in teachers],
+        student=_candidate(recipe["student"], recipe, data, user),
+        objective=Objective.from_recipe(recipe["objective"]),
+        labels=recipe["student"]["labels"],
+        seeds=tuple(range(recipe["seed"], recipe["seed"] + recipe["seeds"])),
+        control=recipe["controls"]["control"],
+        hard_labels=None if hard == "auto" else hard,
+        exports=tuple(recipe["export"]),
+        threads=recipe["threads"],
+        recipe=recipe,
+    )
+
+
+def from_module(module: Any, data: Data, settings: Settings | None) -> Candidate:
+    """A candidate of a user's own module, which is copied and never changed, or of a factory without arguments.
+
+    A factory is called under each seed, so seeds vary the starting weights too.
+    """
+    if isinstance(module, nn.Module):
+        return Candidate(type(module).__name__, lambda seed: copy.deepcopy(module), data.normalization, settings)
+    if not callable(module):
+        raise ModelError(
+            f"{type(module).__name__} is no model", cure="give a torch module, or a function that makes one"
+        )
+
+    def make(seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            made = module()
+        if not isinstance(made, nn.Module):
+            raise ModelError(f"the factory of the model gave {type(made).__name__}, expected a torch module")
+        return made
+
+    return Candidate(getattr(module, "__name__", "model"), make, data.normalization, settings)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 over a module's state, by name.
+
+    Example:
+        >>> weights_digest(nn.Linear(2, 1)) == weights_digest(nn.Linear(2, 1))
+        False
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _candidate(spec: Mapping[str, Any], recipe: Mapping[str, Any], data: Data, user: UserModels | None) -> Candidate:
+    name, weights = spec["model"], spec["weights"]
+
+    def make(seed: int) -> nn.Module:
+        module = build(
+            name,
+            input_shape=data.shape,
+            classes=len(data.classes),
+            options=spec["options"],
+            pretrained=spec["pretrained"],
+            seed=seed,
+            user=user,
+        )
+        return load_weights(module, Path(weights), name=name) if weights else module
+
+    normalization = data.normalization
+    if spec["normalization"] == "none":
+        normalization = Normalization.none(data.shape[0])
+    elif spec["normalization"]:
+        normalization = Normalization.from_dict(spec["normalization"])
+    settings = None if weights else _settings(spec, recipe)
+    return Candidate(name, make, normalization, settings, spec["options"])
+
+
+def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
+    plain = ("epochs", "batch_size", "accumulate", "clip", "select", "ema", "workers")
+    schedule = {**spec["schedule"], "milestones": tuple(spec["schedule"]["milestones"])}
+    stopping = spec["early_stopping"]
+    return Settings(
+        optimizer=Optimizer(**spec["optimizer"]),
+        schedule=Schedule(**schedule),
+        early_stopping=EarlyStopping(**stopping) if stopping else None,
+        views=Views(**spec["views"]),
+        **{key: spec[key] for key in plain},
+        **{key: recipe[key] for key in ("precision", "fast", "device", "checkpoint_seconds") if key in recipe},
+    )
+
+
+def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:
+    """See that a module takes the data and gives one logit for each class, on 32 real samples.
+
+    Raises:
+        ModelError: if it does not, or ends in a softmax.
+    """
+    from limbeck.evaluation.predict import predict
+    from limbeck.teachers import check_logits
+
+    probe = data.validation
+    try:
+        if probe.replayable:
+            probe = probe.subset(torch.arange(min(32, len(probe))))
+        logits, _ = predict(module, candidate.normalization, probe)
+    except LimbeckError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"model '{candidate.name}' does not take inputs of shape {data.shape}: {str(error).splitlines()[0]}",
+            cure="choose a model for this input size and number of channels",
+        ) from None
+    check_logits(logits, f"model '{candidate.name}'", len(data.classes))

@@ -1,0 +1,158 @@
+"""The run folder: what was asked for, where things are, and which of them are done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck.errors import FileError, ResumeError
+from limbeck.files import describe, make_folder, read_json, sha256, write_bytes, write_json
+
+MANIFEST = "manifest.json"
+
+
+class Run:
+    """A run folder.
+
+    A stage has a folder of its own; it is done when its manifest lists every file of it with size and sha256, and was
+    made from the same inputs (its key). A done stage is not run again.
+
+    Args:
+        path: of the folder; made if it is not there.
+        shared: a folder of stages that several runs of a sweep have in common, or None.
+    """
+
+    def __init__(self, path: str | Path, shared: Path | None = None) -> None:
+        self.path, self.shared = make_folder(path), shared
+
+    def begin(self, name: str, recipe: Mapping[str, Any], command: str) -> None:
+        """Write ``run.json``, or see that the folder holds the same run.
+
+        Raises:
+            ResumeError: if it holds another run.
+        """
+        asked = json.loads(json.dumps(recipe))
+        file = self.path / "run.json"
+        created = now()
+        self.was_done = False
+        if file.exists():
+            before = read_json(file)
+            if before.get("recipe") != asked:
+                raise ResumeError(
+                    f"{self.path} holds a run of another recipe ({before.get('name')}, {before.get('created')})",
+                    cure="give another folder with --out, or remove that one",
+                )
+            created, self.was_done = before["created"], before.get("status") == "done"
+            if self.was_done:
+                self.info = before
+                return
+        elif any(one for one in self.path.iterdir() if not one.name.startswith(".")):
+            raise FileError(f"{self.path} is not empty and holds no run", cure="give another folder with --out")
+        from limbeck import __version__
+
+        self.info = {
+            "limbeck": __version__,
+            "name": name,
+            "created": created,
+            "finished": None,
+            "status": "running",
+            "command": command,
+            "recipe": asked,
+            "environment": environment(),
+        }
+        write_json(file, self.info)
+
+    def finish(self, status: str) -> None:
+        """Write how the run ended."""
+        self.info.update(status=status, finished=now() if status == "done" else None)
+        write_json(self.path / "run.json", self.info)
+
+    def done(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What a done stage left in its manifest, or None if it is still to be run.
+
+        Raises:
+            FileError: if a file of it is not as it was written.
+            ResumeError: if the stage was made from other inputs.
+        """
+        folder = self.path / stage
+        if self.shared is not None and not (folder / MANIFEST).exists():
+            kept = self.shared / f"{stage.replace('/', '-')}-{key[:16]}"
+            if (kept / MANIFEST).exists():
+                _copy(kept, folder)
+        if not (folder / MANIFEST).exists():
+            return None
+        manifest = read_json(folder / MANIFEST)
+        if manifest["key"] != key:
+            raise ResumeError(
+                f"{folder} was made from other settings, data or teacher than this run has now",
+                cure="give another folder with --out, or remove that stage's folder",
+            )
+        for name, facts in manifest["files"].items():
+            if not (folder / name).is_file() or sha256(folder / name) != facts["sha256"]:
+                raise FileError(
+                    f"{folder / name} is missing or not as it was written", cure=f"remove {folder}: it is run again"
+                )
+        return manifest["result"]
+
+    def complete(self, stage: str, key: str, result: Mapping[str, Any], files: list[str]) -> None:
+        """Mark a stage as done: write its manifest over ``files`` of its folder."""
+        folder = self.path / stage
+        write_json(
+            folder / MANIFEST,
+            {"key": key, "result": dict(result), "files": {name: describe(folder / name) for name in files}},
+        )
+        if self.shared is not None:
+            kept = self.shared / f"{stage.replace('/', '-')}-{key[:16]}"
+            _copy(folder, kept)
+
+
+def key_of(value: Any) -> str:
+    """sha256 over plain data: what a stage depends on.
+
+    Example:
+        >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that numbers come from."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _copy(stage: Path, to: Path) -> None:
+    # The manifest comes last: a copy that was cut off is not taken for a done stage.
+    shutil.copytree(stage, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+    write_bytes(to / MANIFEST, (stage / MANIFEST).read_bytes())
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,67 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run: its folder, its summary, and its models as plain modules.
+
+    In a notebook it draws itself.
+
+    Example:
+        >>> print(Result(Path("runs/demo"), {"verdict": "No control was trained."}))
+        No control was trained.
+        Report: runs/demo/report.html
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    load: Callable[[str], nn.Module] | None = field(default=None, repr=False)
+
+    @property
+    def student(self) -> nn.Module:
+        """The student that ships, with its selected weights: a plain module in eval mode."""
+        return self._module("student")
+
+    @property
+    def control(self) -> nn.Module:
+        """The control of the same seed."""
+        return self._module("control")
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The teacher."""
+        return self._module("teacher")
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.folder / "report.html"
+
+    def __str__(self) -> str:
+        return f"{self.summary.get('verdict', '')}\nReport: {self.report}"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for role, model in self.summary.get("models", {}).items():
+            test = model["metrics"].get("test") or model["metrics"].get("validation", {})
+            accuracy = f"{100 * test['accuracy']:.2f} %" if "accuracy" in test else "–"
+            size = "–" if model["parameters"] is None else f"{model['parameters']:,}"
+            rows.append(f"<tr><td>{escape(role)}</td><td>{accuracy}</td><td>{size}</td></tr>")
+        head = "<tr><th>model</th><th>test accuracy</th><th>parameters</th></tr>"
+        table = f"<table><caption>{escape(self.summary.get('verdict', ''))}</caption>{head}{''.join(rows)}</table>"
+        return f"{table}<p>Report: <code>{escape(str(self.report))}</code></p>"
+
+    def _module(self, role: str) -> nn.Module:
+        if self.load is None:
+            raise AttributeError(f"this result has no {role} at hand: read {self.folder / 'student.safetensors'}")
+        return self.load(role)

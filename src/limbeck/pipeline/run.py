@@ -1,0 +1,264 @@
+"""Running an experiment from data to files, each stage once, in a folder that can be resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.compress.card import model_card
+from limbeck.data.data import few_labels
+from limbeck.data.split import Split
+from limbeck.errors import ExportError, LimbeckError, ResumeError
+from limbeck.files import read_json, write_json, write_text
+from limbeck.models.lookup import user_models
+from limbeck.objective import Objective, supervised
+from limbeck.outputs import Outputs
+from limbeck.pipeline import summary as told
+from limbeck.pipeline.estimate import estimate
+from limbeck.pipeline.experiment import Experiment, from_recipe
+from limbeck.pipeline.folder import Run, environment
+from limbeck.pipeline.recipe import Recipe
+from limbeck.pipeline.result import Result
+from limbeck.pipeline.ship import export, measure, ship
+from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
+from limbeck.report.render import write_report
+from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher
+from limbeck.training.precision import choose
+from limbeck.training.progress import reporter
+
+
+def execute(
+    recipe: Recipe | Mapping[str, Any],
+    folder: str | Path,
+    *,
+    command: str = "",
+    quiet: bool = False,
+    models: Path | None = None,
+    score_test: bool = True,
+    shared: Path | None = None,
+) -> Result:
+    """Run a checked recipe in a folder; a run that is there already goes on where it was stopped.
+
+    Args:
+        recipe: a Recipe, or what its ``to_dict`` gave.
+        folder: the run folder.
+        command: that was typed, for the record.
+        quiet: show no progress.
+        models: the user's own models, a Python file.
+        score_test: False: the test split is not looked at, as in the points of a sweep.
+        shared: folder of trained stages that several runs have in common.
+    """
+    recipe = recipe.to_dict() if isinstance(recipe, Recipe) else recipe
+    run = Run(folder, shared)
+    run.begin(recipe["name"], recipe, command)
+    if run.was_done:
+        return finished(run.path)
+    experiment = from_recipe(recipe, user_models(models) if models else None)
+    return conduct(experiment, run, quiet=quiet, score_test=score_test)
+
+
+def resume(folder: str | Path, *, models: Path | None = None, quiet: bool = False) -> Result:
+    """Go on with a run that was stopped; finished stages are not run again.
+
+    Raises:
+        ResumeError: if the run was started from Python, whose objects are not in the folder.
+    """
+    info = read_json(Path(folder) / "run.json")
+    if "teacher" not in info["recipe"]:
+        raise ResumeError(
+            f"{folder} was started from Python", cure="call limbeck.distill again with the same arguments and folder"
+        )
+    return execute(info["recipe"], folder, command=info["command"], quiet=quiet, models=models)
+
+
+def finished(folder: Path, experiment: Experiment | None = None) -> Result:
+    """The result of a run that is done, from its folder; with its models if the experiment is at hand."""
+    summary = read_json(folder / "summary.json")
+    if experiment is None:
+        return Result(folder, summary)
+
+    def load(role: str) -> nn.Module:
+        runs = summary["models"][role]["runs"]
+        chosen = next((one for one in runs if one["seed"] == summary["shipped_seed"]), runs[0])
+        teacher = experiment.teachers[0] if isinstance(experiment.teachers, list) else experiment.student
+        candidate = teacher if role == "teacher" else experiment.student
+        return Trained(role, chosen["seed"], candidate, (folder / chosen["file"]).parent).module()
+
+    return Result(folder, summary, load)
+
+
+def conduct(experiment: Experiment, run: Run, *, quiet: bool = False, score_test: bool = True) -> Result:
+    """Run an experiment: teacher, controls and students, evaluation, export, summary, report."""
+    began = time.monotonic()
+    before = torch.get_num_threads()
+    try:
+        if experiment.threads:
+            torch.set_num_threads(experiment.threads)
+        return _conduct(Context(experiment, run, reporter(quiet=quiet), score_test), began)
+    except (LimbeckError, KeyboardInterrupt):
+        run.finish("stopped")
+        raise
+    finally:
+        torch.set_num_threads(before)
+
+
+def _conduct(context: Context, began: float) -> Result:
+    experiment = context.experiment
+    estimate(context)
+    teacher, members = _teacher(context)
+    says = listen(teacher, context.splits)
+    trained = _students(context, teacher, says, _digest(members))
+    logits = {name: outputs.logits for name, outputs in says.items()}
+    evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
+    evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
+    best = _best(experiment, trained["student"], evaluations["student"])
+    chosen = {role: ones[best] for role, ones in trained.items()}
+    sizes = measure(context, {**({"teacher": members[0]} if len(members) == 1 else {}), **chosen})
+    exports, failed = _ship(context, chosen["student"])
+    if context.score_test:
+        said = {role: _test_logits(context, one) for role, one in chosen.items()}
+        test = experiment.data.test
+        experiment.task.pictures(context.run.path, test, experiment.data.classes, {"teacher": logits["test"], **said})
+    summary = _summary(context, {"teacher": members, **trained}, evaluations, sizes, exports, failed)
+    summary["shipped_seed"] = chosen["student"].seed
+    summary["seconds"] = time.monotonic() - began
+    _write(context, summary)
+    if failed is not None:
+        raise failed
+    return finished(context.run.path, experiment)
+
+
+def _teacher(context: Context) -> tuple[Teacher, list[Trained]]:
+    """The teacher, trained or taken as it is, on its device; and its members as files."""
+    experiment = context.experiment
+    if not isinstance(experiment.teachers, list):
+        return experiment.teachers, []
+    members = []
+    for number, candidate in enumerate(experiment.teachers, start=1):
+        role = "teacher" if number == 1 else f"teacher{number}"
+        objective = Objective([supervised(1.0)])
+        members.append(train(context, role, experiment.seeds[0], candidate, experiment.data.train, objective))
+    alone = [ModuleTeacher(one.module(), one.candidate.normalization) for one in members]
+    return (alone[0] if len(alone) == 1 else Ensemble(alone)), members
+
+
+def _students(context: Context, teacher: Teacher, says: Mapping[str, Outputs], digest: str) -> dict[str, list[Trained]]:
+    """Controls and students of every seed: the same starting weights, samples, order, views, epochs and optimizer."""
+    experiment = context.experiment
+    objectives = {"student": experiment.objective}
+    if experiment.control and experiment.data.train.labeled:
+        objectives["control"] = experiment.objective.without_teacher()
+    if experiment.needs_hard_labels:
+        objectives["control_hard_labels"] = experiment.objective.with_hard_labels()
+    order = [role for role in ("control", "control_hard_labels", "student") if role in objectives]
+    found: dict[str, list[Trained]] = {role: [] for role in order}
+    live = _live(experiment, teacher, says)
+    for seed in experiment.seeds:
+        split: Split = experiment.data.train
+        if experiment.labels is not None:
+            split = few_labels(split, experiment.labels, seed=seed)
+        for role in order:
+            found[role].append(train(context, role, seed, experiment.student, split, objectives[role], live, digest))
+    return found
+
+
+def _live(experiment: Experiment, teacher: Teacher, says: Mapping[str, Outputs]) -> Teacher:
+    """The teacher as the student hears it: what it said once, where the student always sees the same view."""
+    settings = experiment.student.settings
+    if settings is None:
+        raise LimbeckError("the student has weights and is not trained: there is nothing to distill into")
+    if settings.views.identity and experiment.data.train.replayable:
+        return Recorded(says["train"])
+    precision = choose(settings.device, settings.precision, fast=settings.fast)
+    return teacher.placed(precision.place)
+
+
+def _digest(members: list[Trained]) -> str:
+    return "+".join(one.digest for one in members)
+
+
+def _evaluate_teacher(context: Context, members: list[Trained], logits: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    if len(members) == 1:
+        return [evaluate(context, members[0], None)]
+    data, metrics = context.experiment.data, context.experiment.task.metrics
+    scored = {name: metrics(logits[name], split.targets, data.classes, None) for name, split in context.splits.items()}
+    found = {"role": "teacher", "seed": 0, "selected": {"epoch": None, **scored}, "last": {"epoch": None, **scored}}
+    write_json(context.run.path / "evaluation" / "teacher-seed0.json", found)
+    return [found]
+
+
+def _best(experiment: Experiment, students: list[Trained], evaluations: list[dict[str, Any]]) -> int:
+    """The seed that ships: the best on validation, the first among equals."""
+    metric = experiment.task.primary
+    scores = [(one["selected"]["validation"][metric], -one["selected"]["validation"]["loss"]) for one in evaluations]
+    return max(range(len(students)), key=lambda number: (scores[number], -number))
+
+
+def _test_logits(context: Context, trained: Trained) -> Tensor:
+    from limbeck.evaluation.predict import predict
+
+    return predict(trained.module(), trained.candidate.normalization, context.experiment.data.test)[0]
+
+
+def _ship(context: Context, student: Trained) -> tuple[list[dict[str, Any]], ExportError | None]:
+    """Ship and export; a failed export is told at the end, when everything else is kept."""
+    if not context.score_test:
+        return [], None
+    ship(context, student)
+    if "onnx" not in context.experiment.exports:
+        return [], None
+    try:
+        return [export(context, student, _test_logits(context, student))], None
+    except ExportError as error:
+        return [], error
+
+
+def _summary(
+    context: Context,
+    trained: Mapping[str, list[Trained]],
+    evaluations: dict[str, list[dict[str, Any]]],
+    sizes: dict[str, dict[str, Any]],
+    exports: list[dict[str, Any]],
+    failed: ExportError | None,
+) -> dict[str, Any]:
+    from limbeck import __version__
+
+    experiment, metric = context.experiment, context.experiment.task.primary
+    split = "test" if context.score_test else "validation"
+    differences = {
+        role: told.difference(evaluations, metric, role, split) for role in ("control", "control_hard_labels")
+    }
+    notes = list(experiment.data.notes)
+    findings = told.findings(evaluations, sizes, differences, notes, split)
+    if not experiment.data.train.replayable:
+        text = "the training data can not be replayed (its own order or augmentation): resuming is not bit-identical"
+        findings.append({"code": "not_replayable", "severity": "warning", "message": text})
+    if failed is not None:
+        findings.append({"code": "export_failed", "severity": "error", "message": failed.what})
+    return {
+        "limbeck": __version__,
+        "recipe": dict(experiment.recipe),
+        "data": experiment.data.describe(),
+        "models": told.models(trained, evaluations, sizes),
+        "difference": differences["control"],
+        "difference_to_hard_labels": differences["control_hard_labels"],
+        "intervals": {role: told.mean_interval(evaluations, role, metric, split) for role in evaluations},
+        "exports": exports,
+        "findings": findings,
+        "verdict": told.sentence(differences),
+        "environment": environment(),
+    }
+
+
+def _write(context: Context, summary: dict[str, Any]) -> None:
+    run = context.run
+    write_json(run.path / "summary.json", summary)
+    run.finish("done")
+    if context.score_test:
+        write_text(run.path / "MODEL_CARD.md", model_card(summary, run.info))
+        write_report(run.path)

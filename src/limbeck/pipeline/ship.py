@@ -1,0 +1,104 @@
+"""What leaves the run: the student's files, exported, reloaded, scored and measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.compress.onnx import compare, export_onnx, run_onnx, session_call
+from limbeck.evaluation.latency import latency
+from limbeck.evaluation.metrics import scalars
+from limbeck.evaluation.sizes import bare, file_bytes, gzip_bytes, macs, parameters
+from limbeck.files import describe, read_tensors, sha256, write_json, write_tensors
+from limbeck.pipeline.stages import Context, Trained
+
+THREADS = 1
+BATCH = 32
+
+
+def ship(context: Context, student: Trained) -> None:
+    """Write ``student.safetensors``, whose weights load into the plain module, and ``student.json`` beside it."""
+    path = context.run.path / "student.safetensors"
+    write_tensors(path, read_tensors(student.file())[0])
+    data = context.experiment.data
+    described = {
+        "model": student.candidate.name,
+        "options": dict(student.candidate.options),
+        "task": context.experiment.task.name,
+        "classes": list(data.classes),
+        "shape": list(data.shape),
+        "input": "float32, bytes divided by 255, then (x - mean) / std for each channel",
+        "normalization": student.candidate.normalization.to_dict(),
+        "seed": student.seed,
+        "epoch": student.result["selected_epoch"],
+        "file": path.name,
+        **describe(path),
+    }
+    write_json(path.with_suffix(".json"), described)
+
+
+def export(context: Context, student: Trained, reference: Tensor) -> dict[str, Any]:
+    """Export the student to ONNX, read it back in ONNX Runtime, and score that on the test split.
+
+    Args:
+        context: of the run.
+        student: the one that ships.
+        reference: its logits on the test split, ``[N, C]``.
+
+    Raises:
+        ExportError: if it can not be exported, or says something else than the model.
+    """
+    data, candidate = context.experiment.data, student.candidate
+    path = export_onnx(
+        student.module(),
+        context.run.path / "student.onnx",
+        normalization=candidate.normalization,
+        shape=data.shape,
+        classes=data.classes,
+        name=candidate.name,
+    )
+    logits = run_onnx(path, data.test)
+    difference = compare(path, logits, reference)
+    metrics = context.experiment.task.metrics(logits, data.test.targets, data.classes, None)
+    timed = latency({"onnx": session_call(path, data.shape, batch=1, threads=THREADS)}, threads=THREADS)["onnx"]
+    return {
+        "path": path.name,
+        "format": "onnx",
+        "sha256": sha256(path),
+        "bytes": file_bytes(path),
+        "max_abs_difference": difference["max_abs_difference"],
+        "agreement": difference["agreement"],
+        "latency_ms": timed["median_ms"],
+        "threads": THREADS,
+        "metrics": {"test": scalars(metrics)},
+    }
+
+
+def measure(context: Context, models: dict[str, Trained]) -> dict[str, dict[str, Any]]:
+    """Size and speed of each model, by role: all in one run, in turns, on the CPU in float32."""
+    shape = context.experiment.data.shape
+    modules = {role: bare(trained.module()) for role, trained in models.items()}
+    generator = torch.Generator().manual_seed(0)
+    one, many = (torch.rand(size, *shape, generator=generator) for size in (1, BATCH))
+    with torch.inference_mode():
+        single = latency({role: lambda m=module: m(one) for role, module in modules.items()}, threads=THREADS)  # type: ignore[misc]
+        batch = latency({role: lambda m=module: m(many) for role, module in modules.items()}, threads=THREADS)  # type: ignore[misc]
+    return {
+        role: {
+            "model": models[role].candidate.name,
+            "parameters": parameters(module),
+            "macs": macs(module, shape),
+            "weights_bytes": file_bytes(models[role].file()),
+            "gzip_bytes": gzip_bytes(models[role].file()),
+            "latency_ms": single[role]["median_ms"],
+            "latency": {**single[role], "batch": 1, "runtime": "PyTorch eager, float32"},
+            "throughput": {
+                "samples_per_second": 1000 * BATCH / batch[role]["median_ms"],
+                "batch": BATCH,
+                "threads": THREADS,
+            },
+        }
+        for role, module in modules.items()
+    }

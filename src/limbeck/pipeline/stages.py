@@ -1,0 +1,202 @@
+"""Stages: each turns something into files of the run, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.data.split import Split
+from limbeck.evaluation.predict import ask, predict
+from limbeck.files import read_tensors, sha256, write_json, write_tensors
+from limbeck.objective import Objective
+from limbeck.outputs import Outputs
+from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, weights_digest
+from limbeck.pipeline.folder import Run, key_of
+from limbeck.teachers import Teacher
+from limbeck.training.loop import CHECKPOINT, Job, fit
+from limbeck.training.precision import choose
+from limbeck.training.progress import Reporter
+
+WEIGHTS = {"selected": "selected.safetensors", "last": "last.safetensors"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all stages of a run share."""
+
+    experiment: Experiment
+    run: Run
+    reporter: Reporter
+    score_test: bool = True
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that are scored."""
+        splits = self.experiment.data.splits
+        return splits if self.score_test else {name: split for name, split in splits.items() if name != "test"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model of a run as its files hold it."""
+
+    role: str
+    seed: int
+    candidate: Candidate
+    folder: Path
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def file(self, which: str = "selected") -> Path:
+        """The weights of the ``selected`` or ``last`` epoch."""
+        return self.folder / WEIGHTS[which]
+
+    def module(self, which: str = "selected") -> nn.Module:
+        """A plain module with the weights of the file."""
+        module = self.candidate.make(self.seed)
+        module.load_state_dict(read_tensors(self.file(which))[0])
+        return module.eval()
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the selected weights' file."""
+        return sha256(self.file())
+
+
+def train(
+    context: Context,
+    role: str,
+    seed: int,
+    candidate: Candidate,
+    split: Split,
+    objective: Objective,
+    teacher: Teacher | None = None,
+    teacher_digest: str = "",
+) -> Trained:
+    """Train a model, or keep the weights it came with; its files lie under ``models/<role>/seed<seed>``.
+
+    The test split is not looked at.
+    """
+    stage = f"models/{role}/seed{seed}"
+    folder, run = context.run.path / stage, context.run
+    module = candidate.make(seed)
+    check_fits(module, candidate, context.experiment.data)
+    key = key_of(_depends(context, role, seed, candidate, split, objective, teacher_digest, module))
+    result = run.done(stage, key)
+    if result is None:
+        result = _run_training(
+            context, folder, key, Trained(role, seed, candidate, folder), module, split, objective, teacher
+        )
+        files = [*WEIGHTS.values(), *(["metrics.jsonl"] if candidate.settings else [])]
+        run.complete(stage, key, result, files)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return Trained(role, seed, candidate, folder, result)
+
+
+def evaluate(context: Context, trained: Trained, teacher_says: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    """Score a model's files, reloaded, on every split; ``evaluation/<role>-seed<seed>.json``.
+
+    Args:
+        context: of the run.
+        trained: the model.
+        teacher_says: the teacher's logits by split, to compare with; None for the teacher itself.
+    """
+    run, data = context.run, context.experiment.data
+    stage = f"evaluation/{trained.role}-seed{trained.seed}"
+    key = key_of([{name: sha256(trained.file(name)) for name in WEIGHTS}, sorted(context.splits), data.fingerprint()])
+    done = run.done(stage, key)
+    if done is not None:
+        return done
+    found: dict[str, Any] = {"role": trained.role, "seed": trained.seed}
+    for which in WEIGHTS:
+        module = trained.module(which)
+        epoch = trained.result["selected_epoch" if which == "selected" else "last_epoch"]
+        found[which] = {"epoch": epoch}
+        for name, split in context.splits.items():
+            logits, targets = predict(module, trained.candidate.normalization, split)
+            other = teacher_says.get(name) if teacher_says else None
+            found[which][name] = context.experiment.task.metrics(logits, targets, data.classes, other)
+    write_json(run.path / f"{stage}.json", found)
+    run.complete(stage, key, found, [])
+    return found
+
+
+def listen(teacher: Teacher, splits: Mapping[str, Split]) -> dict[str, Outputs]:
+    """What a teacher says about each split, in float32."""
+    return {name: ask(teacher, split) for name, split in splits.items()}
+
+
+def _run_training(
+    context: Context,
+    folder: Path,
+    key: str,
+    trained: Trained,
+    module: nn.Module,
+    split: Split,
+    objective: Objective,
+    teacher: Teacher | None,
+) -> dict[str, Any]:
+    candidate, task = trained.candidate, context.experiment.task
+    if candidate.settings is None:
+        for file in WEIGHTS.values():
+            write_tensors(folder / file, module.state_dict())
+        return {"selected_epoch": None, "last_epoch": None, "seconds": 0.0}
+
+    def validate(one: nn.Module) -> dict[str, float]:
+        return task.quick(*predict(one, candidate.normalization, context.experiment.data.validation))
+
+    job = Job(
+        module=module,
+        objective=objective,
+        split=split,
+        normalization=candidate.normalization,
+        validate=validate,
+        settings=candidate.settings,
+        folder=folder,
+        seed=trained.seed,
+        teacher=teacher,
+        title=f"{trained.role.replace('_', ' ')}, seed {trained.seed}",
+        key=key,
+        reporter=context.reporter,
+    )
+    fitted = fit(job)
+    write_tensors(folder / WEIGHTS["last"], fitted.last)
+    write_tensors(folder / WEIGHTS["selected"], fitted.selected)
+    return {"selected_epoch": fitted.selected_epoch, "last_epoch": fitted.epochs, "seconds": fitted.seconds}
+
+
+def _depends(
+    context: Context,
+    role: str,
+    seed: int,
+    candidate: Candidate,
+    split: Split,
+    objective: Objective,
+    teacher_digest: str,
+    module: nn.Module,
+) -> dict[str, Any]:
+    """All that the weights of a training depend on; workers and checkpoints do not change them."""
+    settings = None
+    if candidate.settings is not None:
+        settings = asdict(candidate.settings)
+        for key in ("workers", "checkpoint_seconds", "device", "precision", "fast"):
+            settings.pop(key)
+        chosen = choose(candidate.settings.device, candidate.settings.precision, fast=candidate.settings.fast)
+        settings["computed"] = [str(chosen.device), chosen.name, chosen.channels_last]
+    return {
+        "seed": seed,
+        "model": candidate.name,
+        "start": weights_digest(module),
+        "normalization": candidate.normalization.to_dict(),
+        "settings": settings,
+        "objective": objective.to_recipe() if settings else None,
+        "split": split.fingerprint(),
+        "validation": context.experiment.data.validation.fingerprint(),
+        "teacher": teacher_digest if objective.needs_teacher else "",
+    }
+
+
+__all__ = ["WEIGHTS", "Context", "Trained", "evaluate", "listen", "train"]

@@ -1,0 +1,149 @@
+"""``summary.json``: what a run found, in the form that is promised, and what a reader must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from limbeck.evaluation.metrics import scalars
+from limbeck.evaluation.statistics import interval, paired_difference, points
+from limbeck.pipeline.stages import Trained
+
+SPLITS = ("train", "validation", "test")
+Evaluations = Mapping[str, list[dict[str, Any]]]
+
+
+def models(
+    trained: Mapping[str, list[Trained]], evaluations: Evaluations, sizes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The summary's ``models``: sizes, mean metrics of the selected epochs over seeds, and every single run."""
+    found: dict[str, Any] = {}
+    for role, evaluated in evaluations.items():
+        runs = []
+        for one, scored in zip(trained.get(role, []), evaluated, strict=False):
+            runs.append(
+                {
+                    "seed": one.seed,
+                    "selected_epoch": one.result.get("selected_epoch"),
+                    "last_epoch": one.result.get("last_epoch"),
+                    "metrics": {which: _by_split(scored[which]) for which in ("selected", "last")},
+                    "file": f"models/{role}/seed{one.seed}/{one.file().name}",
+                    "sha256": one.digest,
+                    "seconds": one.result.get("seconds"),
+                }
+            )
+        means = _mean([_by_split(scored["selected"]) for scored in evaluated])
+        empty = dict.fromkeys(("parameters", "macs", "weights_bytes", "gzip_bytes", "latency_ms"))
+        found[role] = {**empty, **sizes.get(role, {}), "metrics": means, "runs": runs}
+    return found
+
+
+def difference(evaluations: Evaluations, metric: str, against: str, split: str) -> dict[str, Any] | None:
+    """The student's paired difference to a control over the seeds, with its 95 % interval; None without that control."""
+    if against not in evaluations:
+        return None
+    first, second = (
+        [scored["selected"][split][metric] for scored in evaluations[role]] for role in ("student", against)
+    )
+    found = paired_difference(first, second)
+    return {
+        "metric": metric,
+        "split": split,
+        "against": against,
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "seeds": found.n,
+    }
+
+
+def findings(
+    evaluations: Evaluations,
+    sizes: Mapping[str, Mapping[str, Any]],
+    differences: Mapping[str, dict[str, Any] | None],
+    notes: list[str],
+    split: str,
+) -> list[dict[str, str]]:
+    """What a reader must be told: each with a code, a severity and a sentence."""
+    found = [_finding("data_split_made", "info", note) for note in notes]
+    found += _about_teacher(evaluations, split)
+    student, teacher = sizes.get("student", {}), sizes.get("teacher", {})
+    if teacher.get("parameters") and student["parameters"] >= teacher["parameters"]:
+        text = f"the student has {student['parameters']:,} parameters, the teacher {teacher['parameters']:,}: "
+        found.append(_finding("student_not_smaller", "warning", text + "nothing is made smaller"))
+    control, hard = differences.get("control"), differences.get("control_hard_labels")
+    if control is None:
+        found.append(_finding("no_control", "warning", "no control was trained: what distillation adds is not known"))
+    elif control["high"] is not None and control["high"] < 0:
+        text = f"the student is worse than its control: {_points(control)}; try another temperature or weight"
+        found.append(_finding("below_control", "warning", text))
+    elif not control["low"] or control["low"] <= 0:
+        text = f"no gain over the control is shown: {_points(control)}"
+        found.append(_finding("no_gain_shown", "info", text))
+    if hard is not None and (hard["low"] is None or hard["low"] <= 0):
+        text = (
+            "the teacher's hard labels on the same images give as much: the gain comes from the images without labels"
+        )
+        found.append(_finding("gain_from_unlabeled", "info", f"{text} (soft over hard: {_points(hard)})"))
+    return found
+
+
+def sentence(differences: Mapping[str, dict[str, Any] | None]) -> str:
+    """Where the gain comes from, in words.
+
+    Example:
+        >>> gain = {"mean": 0.05, "low": 0.03, "high": 0.07, "seeds": 5, "split": "test", "metric": "accuracy"}
+        >>> sentence({"control": gain, "control_hard_labels": None})
+        'On test, the distilled student beats its control: +5.00 points (95 % interval +3.00 to +7.00, 5 seeds).'
+    """
+    control, hard = differences.get("control"), differences.get("control_hard_labels")
+    if control is None:
+        return "No control was trained, so what distillation adds is not known."
+    verb = "beats" if (control["low"] or 0) > 0 else "falls behind" if (control["high"] or 0) < 0 else "equals"
+    if control["low"] is None:
+        verb = "is compared with"
+    text = f"On {control['split']}, the distilled student {verb} its control: {_points(control)}."
+    if verb == "equals":
+        text = f"On {control['split']}, no difference to the control is shown: {_points(control)}."
+    if hard is not None:
+        share = "soft targets add" if (hard["low"] or 0) > 0 else "soft targets are not shown to add anything"
+        text += f" Over the teacher's hard labels on the same images, {share}: {_points(hard)}; "
+        rest = control["mean"] - hard["mean"]
+        text += f"{100 * rest:+.2f} points come from the images without labels."
+    return text
+
+
+def mean_interval(evaluations: Evaluations, role: str, metric: str, split: str) -> dict[str, Any]:
+    """Mean of a metric over seeds with its interval."""
+    found = interval([scored["selected"][split][metric] for scored in evaluations[role]])
+    return {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.n}
+
+
+def _about_teacher(evaluations: Evaluations, split: str) -> list[dict[str, str]]:
+    scored = evaluations["teacher"][0]["selected"][split]
+    if scored["accuracy"] > scored["majority_baseline"] + 0.02:
+        return []
+    text = f"the teacher's {split} accuracy is {100 * scored['accuracy']:.1f} %, always naming the most frequent class "
+    text += f"gives {100 * scored['majority_baseline']:.1f} %: there is little to distill"
+    return [_finding("teacher_near_majority", "warning", text)]
+
+
+def _finding(code: str, severity: str, message: str) -> dict[str, str]:
+    return {"code": code, "severity": severity, "message": message}
+
+
+def _points(found: Mapping[str, Any]) -> str:
+    from limbeck.evaluation.statistics import Interval
+
+    return points(Interval(found["mean"], found["low"], found["high"], found["seeds"]))
+
+
+def _by_split(scored: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {split: scalars(scored[split]) for split in SPLITS if split in scored}
+
+
+def _mean(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    return {
+        split: {name: sum(run[split][name] for run in runs) / len(runs) for name in values}
+        for split, values in runs[0].items()
+    }

@@ -1,0 +1,137 @@
+"""Sweeps: a plain grid over values of a recipe, chosen on validation, confirmed on test once."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import RecipeError
+from limbeck.evaluation.statistics import interval
+from limbeck.files import make_folder, read_json, write_bytes, write_json
+from limbeck.pipeline.recipe import Recipe
+from limbeck.pipeline.run import execute
+
+METRIC = "accuracy"
+
+
+def sweep(
+    recipe: Recipe,
+    grid: Mapping[str, Sequence[Any]],
+    folder: str | Path,
+    *,
+    command: str = "",
+    quiet: bool = False,
+    models: Path | None = None,
+) -> dict[str, Any]:
+    """Run a recipe at every point of a grid, choose on validation, and run the winner in full.
+
+    The test split is looked at once, by the winner. What several points have in common (the teacher, the control) is
+    trained once. Points that are done are not run again.
+
+    Args:
+        recipe: where the grid says nothing.
+        grid: values by dotted key, such as ``{"objective.kl.temperature": [1, 2, 4]}``.
+        folder: ``points/``, ``best/``, ``sweep.json`` and ``sweep.svg`` are written there.
+        command: that was typed, for the record.
+        quiet: show no progress.
+        models: the user's own models, a Python file.
+
+    Returns:
+        The content of ``sweep.json``.
+
+    Raises:
+        RecipeError: if the grid is empty, or a key or value is not one of the recipe's.
+    """
+    if not grid or not all(grid.values()):
+        raise RecipeError("a sweep needs a key with values", cure="such as objective.kl.temperature=1,2,4,8")
+    folder = make_folder(folder)
+    chosen = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    recipes = [recipe.changed(values) for values in chosen]  # all are checked before the first is run
+    points = []
+    for values, changed in zip(chosen, recipes, strict=True):
+        where = folder / "points" / slug(values)
+        options: dict[str, Any] = {"command": command, "quiet": quiet, "models": models}
+        result = execute(changed, where, score_test=False, shared=folder / "shared", **options)
+        points.append({"values": values, "folder": where.relative_to(folder).as_posix(), **_scores(result.summary)})
+        _write(folder, grid, points, command)
+    best = max(range(len(points)), key=lambda number: (points[number]["student"]["mean"], -number))
+    final = execute(recipes[best], folder / "best", shared=folder / "shared", **options)
+    found = _write(folder, grid, points, command)
+    found["best"] = {"values": chosen[best], "folder": "best", "summary": final.summary["verdict"]}
+    write_json(folder / "sweep.json", found)
+    write_bytes(folder / "sweep.svg", plot(found).encode())
+    return found
+
+
+def slug(values: Mapping[str, Any]) -> str:
+    """A folder's name for a point of the grid.
+
+    Example:
+        >>> slug({"objective.kl.temperature": 4, "student.epochs": 10})
+        'temperature-4_epochs-10'
+    """
+    parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in values.items()]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts))[:120]
+
+
+def plot(found: Mapping[str, Any]) -> str:
+    """The sweep as an SVG figure: validation accuracy of student and control at every point, with each seed's."""
+    import io
+
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    keys = list(found["grid"])
+    numbers = [point["values"][keys[0]] for point in found["points"]]
+    scale = len(keys) == 1 and all(isinstance(one, int | float) and one > 0 for one in numbers)
+    places = numbers if scale else list(range(len(numbers)))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "limbeck", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        for role, color in (("student", "#0072B2"), ("control", "#D55E00"), ("control_hard_labels", "#009E73")):
+            shown = [point.get(role) for point in found["points"]]
+            if any(one is None for one in shown):
+                continue
+            axes.plot(places, [100 * one["mean"] for one in shown], "o-", color=color, label=role.replace("_", " "))
+            for place, one in zip(places, shown, strict=True):
+                dots = [100 * value for value in one["seeds"]]
+                axes.plot([place] * len(dots), dots, ".", color=color, alpha=0.4)
+        if scale and max(numbers) / min(numbers) >= 8:
+            axes.set_xscale("log", base=2)
+        names = [f"{one:g}" for one in numbers] if scale else [slug(point["values"]) for point in found["points"]]
+        axes.set_xticks(places, names)
+        axes.minorticks_off()
+        axes.set_xlabel(keys[0] if scale else "point")
+        axes.set_ylabel("validation accuracy, %")
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _scores(summary: Mapping[str, Any]) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    for role, model in summary["models"].items():
+        seeds = [run["metrics"]["selected"]["validation"][METRIC] for run in model["runs"]]
+        mean = interval(seeds)
+        scores[role] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "seeds": seeds}
+    return {**scores, "seconds": summary["seconds"]}
+
+
+def _write(folder: Path, grid: Mapping[str, Any], points: list[Any], command: str) -> dict[str, Any]:
+    file = folder / "sweep.json"
+    before = read_json(file).get("best") if file.exists() else None
+    found = {
+        "command": command,
+        "grid": {key: list(values) for key, values in grid.items()},
+        "metric": METRIC,
+        "split": "validation",
+        "points": points,
+        "best": before,
+    }
+    write_json(file, found)
+    return found

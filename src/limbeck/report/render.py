@@ -1,0 +1,7 @@
+"""Placeholder until the page is written."""
+
+from pathlib import Path
+
+
+def write_report(folder: Path) -> Path:
+    return folder / "report.html"

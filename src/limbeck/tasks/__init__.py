@@ -1,0 +1,1 @@
+"""Tasks: which metrics and pictures belong together."""

@@ -128,7 +128,8 @@ SAVERS = {"torch.save", "numpy.save", "numpy.savez", "numpy.savez_compressed", "
           "os.rename", "os.replace", "safetensors.torch.save_file", "safetensors.torch.save_model",
           "safetensors.numpy.save_file", "onnx.save", "onnx.save_model", "onnx_ir.save", "torch.onnx.export",
           "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copyfileobj", "shutil.copytree", "shutil.move",
-          "shutil.make_archive", "shutil.unpack_archive", "tempfile.NamedTemporaryFile", "tempfile.mkstemp"}  # fmt: skip
+          "shutil.make_archive", "shutil.unpack_archive",
+          "tempfile.NamedTemporaryFile", "tempfile.mkstemp"}  # fmt: skip
 WRITING_METHODS = {"write_text", "write_bytes", "touch", "tofile", "to_csv", "rename"}
 
 

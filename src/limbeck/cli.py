@@ -1,63 +1,399 @@
-"""The command line: each command a few lines over the public interface."""
+"""The command line: each command is a few lines over the public API.
+
+Results go to standard output, progress and messages to standard error. A mistake of the user's is answered with one
+message and an exit code, never with a traceback.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limbeck.errors import LimbeckError
+from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
 
-app = typer.Typer(no_args_is_help=True, help="Turn a large trained model into a small one, and prove what was kept.")
-Set = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, changes the recipe")]
-Out = Annotated[Path | None, typer.Option("--out", help="the run folder")]
-
-
-@app.command()
-def run(recipe: str, out: Out = None, set_: Set = None) -> None:
-    """Run a recipe."""
+if TYPE_CHECKING:
     from limbeck.pipeline.recipe import Recipe
-    from limbeck.pipeline.run import execute
+    from limbeck.pipeline.result import Result
 
-    read = Recipe.load(recipe, set_ or [])
-    print(execute(read, out or Path("runs") / read.name, command=_command()))
+EXIT_CODES = {
+    0: "done",
+    1: "unexpected error",
+    2: "recipe or usage",
+    3: "data",
+    4: "model",
+    5: "not a finite number in the training",
+    6: "file",
+    7: "export",
+    8: "resume",
+    130: "interrupted (Ctrl-C)",
+    143: "terminated",
+}
+INTERRUPTED, TERMINATED = 130, 143
+
+app = typer.Typer(
+    name="limbeck",
+    help="Turn a large trained model into a small one, and prove what was kept.",
+    epilog="Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _recipes(incomplete: str) -> list[str]:
+    """Completions of a recipe: the packaged names, and YAML files."""
+    from limbeck.pipeline.recipe import packaged
+
+    folder = Path(incomplete).parent if "/" in incomplete else Path()
+    files = [str(path) + "/" * path.is_dir() for path in folder.glob("*") if path.is_dir() or path.suffix == ".yaml"]
+    return sorted(name for name in [*packaged(), *files] if name.startswith(incomplete))
+
+
+RecipeArg = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A YAML file, or digits, mnist.", autocompletion=_recipes)
+]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/demo.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run folder; runs/NAME by default.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY.PATH=VALUE", help="Change a value of the recipe; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, the rest on error.")]
+Quick = Annotated[bool, typer.Option("--quick", help="One seed and few epochs: does everything work?")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Models = Annotated[
+    Path | None,
+    typer.Option("--models", metavar="FILE.py", help="Your own models, user/NAME in a recipe. The file is run."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from limbeck import __version__
+
+        typer.echo(f"limbeck {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    """Turn a large trained model into a small one, and prove what was kept."""
 
 
 @app.command()
-def resume(folder: Path) -> None:
-    """Go on with a run that was stopped."""
+def demo(
+    out: Out = None, set_: Set = None, quick: Quick = False, quiet: Quiet = False, as_json: AsJson = False
+) -> None:
+    """Distill a small digit classifier: no network, no files, a minute and a half."""
+    _run("digits", out, set_, quick, quiet, as_json, None)
+
+
+@app.command()
+def run(
+    recipe: RecipeArg,
+    out: Out = None,
+    set_: Set = None,
+    quick: Quick = False,
+    quiet: Quiet = False,
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe: teacher, controls, students, evaluation, export, report."""
+    _run(recipe, out, set_, quick, quiet, as_json, models)
+
+
+@app.command()
+def resume(folder: RunArg, quiet: Quiet = False, models: Models = None, as_json: AsJson = False) -> None:
+    """Go on with a run or sweep that was stopped; what is done is not done again."""
+    if (folder / "sweep.json").is_file():
+        from limbeck.pipeline.sweep import resume as resume_sweep
+
+        with _stdout_kept(as_json), _how_to_go_on(folder):
+            found = resume_sweep(folder, models=models, quiet=quiet)
+        _show_sweep(found, folder, as_json)
+        return
+    _check_run(folder)
     from limbeck.pipeline.run import resume as go_on
 
-    print(go_on(folder))
+    with _stdout_kept(as_json), _how_to_go_on(folder):
+        result = go_on(folder, models=models, quiet=quiet)
+    _show(result, as_json)
 
 
 @app.command()
-def sweep(recipe: str, grid: list[str], out: Out = None, set_: Set = None) -> None:
-    """Run a recipe at every point of a grid: key.path=1,2,4."""
-    from limbeck.pipeline.reading import read_text
-    from limbeck.pipeline.recipe import Recipe
-    from limbeck.pipeline.sweep import sweep as go
+def report(folder: RunArg, as_json: AsJson = False) -> None:
+    """Write a run's report.html again, from its files."""
+    _a_run(folder)
+    from limbeck.report.render import write_report
 
-    read = Recipe.load(recipe, set_ or [])
-    values: dict[str, Any] = {}
-    for item in grid:
-        key, _, text = item.partition("=")
-        values[key] = read_text(f"[{text}]").data
-    go(read, values, out or Path("runs") / f"{read.name}-sweep", command=_command())
+    with _stdout_kept(as_json):
+        write_report(folder)
+    path = folder / "report.html"
+    _print_json({"report": str(path)}) if as_json else typer.echo(path)
 
 
-def main() -> None:
-    """Run the command line; an error of the user's ends in one message and its exit code."""
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")], as_json: AsJson = False
+) -> None:
+    """Put finished runs side by side."""
+    summaries = {str(folder): _summary(folder) for folder in folders}
+    if as_json:
+        _print_json([{"run": folder, **summary} for folder, summary in summaries.items()])
+        return
+    from limbeck.pipeline.tables import comparison
+
+    _print_table(comparison(summaries))
+
+
+@app.command()
+def sweep(
+    recipe: RecipeArg,
+    grid: Annotated[
+        list[str], typer.Argument(metavar="KEY=V1,V2,...", help="Values of a key; several keys make a grid.")
+    ],
+    out: Out = None,
+    set_: Set = None,
+    quick: Quick = False,
+    quiet: Quiet = False,
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe at every point of a grid, choose on validation, then run the best in full.
+
+    Example: limbeck sweep digits objective.kl.temperature=1,2,4,8
+    """
+    from limbeck.pipeline.overrides import parse_grid
+    from limbeck.pipeline.sweep import sweep as run_sweep
+
+    loaded = _load(recipe, set_, quick)
+    points = parse_grid(grid)
+    folder = out or Path("runs") / f"{loaded.name}-sweep"
+    with _stdout_kept(as_json), _how_to_go_on(folder):
+        found = run_sweep(loaded, points, folder, command=_command(), models=models, quiet=quiet)
+    _show_sweep(found, folder, as_json)
+
+
+@app.command()
+def predict(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="student.onnx of a run.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    as_json: AsJson = False,
+) -> None:
+    """Classify pictures with an exported file, by what is written in it."""
+    from limbeck.compress import predict_images
+
+    with _stdout_kept(as_json):
+        found = predict_images(file, images)
+    if as_json:
+        _print_json(found)
+        return
+    _print_table(
+        [{"file": one["file"], "class": one["class"], "probability": f"{one['probability']:.3f}"} for one in found]
+    )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from limbeck.pipeline.recipe import json_schema
+
+    _print_json(json_schema())
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; leaves by SystemExit with one of EXIT_CODES.
+
+    Args:
+        args: what was typed after ``limbeck``; from ``sys.argv`` by default.
+
+    Example:
+        >>> main(["--version"])
+        Traceback (most recent call last):
+        SystemExit: 0
+    """
+    raise SystemExit(_main(sys.argv[1:] if args is None else list(args)))
+
+
+def _main(args: list[str]) -> int:
     try:
-        app()
+        with _terminates():
+            return app(args, prog_name="limbeck", standalone_mode=False) or 0
     except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return _say(str(error), error.exit_code, error)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _say("interrupted", INTERRUPTED, error)
+    except BrokenPipeError:  # the reader of our output has gone, as in `limbeck schema | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        cure = "\n  cure: free some space and run the same command again" if error.errno == errno.ENOSPC else ""
+        return _say(f"{where}{error.strerror or error}{cure}", FileError.exit_code, error)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's: unknown command, option, missing argument
+            error.show()  # type: ignore[attr-defined]
+            return RecipeError.exit_code
+        text = " ".join(str(error).split())[:500]
+        return _say(f"unexpected {type(error).__name__}: {text}; run again with LIMBECK_TRACEBACK=1", 1, error)
+
+
+def _say(text: str, code: int, error: BaseException) -> int:
+    if os.environ.get("LIMBECK_TRACEBACK", "") not in ("", "0"):
+        raise error
+    print(f"limbeck: {text}", file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _terminates() -> Iterator[None]:
+    """SIGTERM ends a command as an error does, so that what is open is closed; training handles it itself."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        error = LimbeckError("terminated")
+        error.exit_code = TERMINATED
+        raise error
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _stdout_kept(as_json: bool) -> Iterator[None]:
+    """With --json, whatever libraries print goes to standard error."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _how_to_go_on(folder: Path) -> Iterator[None]:
+    """Say how a stopped run is continued."""
+    try:
+        yield
+    except (LimbeckError, KeyboardInterrupt) as error:
+        code = getattr(error, "exit_code", INTERRUPTED)
+        if code in (INTERRUPTED, TERMINATED) and (folder / "run.json").exists() | (folder / "sweep.json").exists():
+            print(f"limbeck: go on with: limbeck resume {shlex.quote(str(folder))}", file=sys.stderr)
+        raise
+
+
+def _load(recipe: str, overrides: list[str] | None, quick: bool) -> Recipe:
+    from limbeck.pipeline.recipe import Recipe
+
+    loaded = Recipe.load(recipe, overrides or [])
+    return loaded.quick() if quick else loaded
+
+
+def _run(
+    recipe: str,
+    out: Path | None,
+    overrides: list[str] | None,
+    quick: bool,
+    quiet: bool,
+    as_json: bool,
+    models: Path | None,
+) -> None:
+    loaded = _load(recipe, overrides, quick)
+    from limbeck.pipeline.run import execute
+
+    folder = out or Path("runs") / loaded.name
+    with _stdout_kept(as_json), _how_to_go_on(folder):
+        result = execute(loaded.to_dict(), folder, command=_command(), quiet=quiet, models=models)
+    _show(result, as_json)
 
 
 def _command() -> str:
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    return shlex.join(["limbeck", *sys.argv[1:]])
+
+
+def _a_run(folder: Path) -> None:
+    if not (folder / "run.json").is_file():
+        raise ResumeError(f"{folder} holds no run: there is no run.json", cure="give a folder that limbeck run wrote")
+
+
+def _check_run(folder: Path) -> None:
+    """See that a run's record is whole and its recipe is one of this version's."""
+    from limbeck.files import read_json
+    from limbeck.pipeline.recipe import Recipe
+
+    _a_run(folder)
+    info = read_json(folder / "run.json")
+    recipe = info.get("recipe") if isinstance(info, dict) else None
+    if not isinstance(recipe, dict) or "command" not in info:
+        raise ResumeError(f"{folder / 'run.json'} is not what limbeck wrote", cure="start the run again")
+    if "teacher" in recipe:
+        Recipe.parse(recipe, where=str(folder / "run.json"))
+
+
+def _show(result: Result, as_json: bool) -> None:
+    if as_json:
+        _print_json({"folder": str(result.folder), **result.summary})
+        return
+    from limbeck.pipeline.tables import results
+
+    summary = result.summary
+    _print_table(results(summary))
+    typer.echo(f"\n{summary.get('verdict', '')}")
+    for finding in summary.get("findings", []):
+        if finding["severity"] != "info":
+            typer.echo(f"{finding['severity']}: {finding['message']}")
+    typer.echo(f"\nReport: {result.folder / 'report.html'}")
+
+
+def _show_sweep(found: Mapping[str, Any], folder: Path, as_json: bool) -> None:
+    if as_json:
+        _print_json({"folder": str(folder), **found})
+        return
+    from limbeck.pipeline.tables import points
+
+    _print_table(points(found))
+    best = found["best"]["values"]
+    typer.echo(f"\nChosen on validation: {', '.join(f'{key}={value}' for key, value in best.items())}")
+    typer.echo(f"Plot: {folder / 'sweep.svg'}\nReport: {folder / 'best' / 'report.html'}")
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    from limbeck.files import read_json
+
+    _a_run(folder)
+    if not (folder / "summary.json").is_file():
+        raise ResumeError(f"{folder} is not finished", cure=f"limbeck resume {shlex.quote(str(folder))}")
+    return read_json(folder / "summary.json")
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(str(row.get(name, "")) for name in columns))
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from limbeck.errors import RecipeError
@@ -41,6 +42,34 @@ def parse_key(text: str, *, where: str = "--set") -> Key:
     if len(parts) > 16 or not all(re.fullmatch(r"[A-Za-z0-9_]{1,60}", part) for part in parts):
         raise RecipeError(f"{where}: expected a key such as student.optimizer.lr, found '{text[:80]}'")
     return tuple(int(part) if re.fullmatch(r"[0-9]{1,4}", part) else part for part in parts)
+
+
+def parse_grid(items: Sequence[str]) -> dict[str, list[Any]]:
+    """Values of keys for a sweep: ``key.path=v1,v2``; each value is YAML.
+
+    Raises:
+        RecipeError: there is no ``=`` or no value, or a key or value is there twice.
+
+    Example:
+        >>> parse_grid(["objective.kl.temperature=1,2,4", "student.optimizer.name=sgd,adam"])
+        {'objective.kl.temperature': [1, 2, 4], 'student.optimizer.name': ['sgd', 'adam']}
+    """
+    grid: dict[str, list[Any]] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        where = f"sweep {item[:80]}"
+        if not equals or not text.strip():
+            raise RecipeError(
+                f"{where}: expected key.path=v1,v2,...", cure="for example objective.kl.temperature=1,2,4"
+            )
+        key = dotted(parse_key(name, where=where))
+        values = read_text(f"[{text}]", where=where).data
+        if key in grid:
+            raise RecipeError(f"{where}: the key '{key}' is there twice")
+        if any(value in values[:number] for number, value in enumerate(values)):
+            raise RecipeError(f"{where}: a value is there twice")
+        grid[key] = values
+    return grid
 
 
 def apply(data: dict[str, Any], key: Key, value: Any) -> None:

@@ -111,7 +111,7 @@ def _conduct(context: Context, began: float) -> Result:
     experiment = context.experiment
     estimate(context)
     teacher, members = _teacher(context)
-    says = listen(teacher, context.splits)
+    says = listen(context, teacher, _digest(members))
     trained = _students(context, teacher, says, _digest(members))
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}

@@ -124,9 +124,28 @@ def evaluate(context: Context, trained: Trained, teacher_says: Mapping[str, Tens
     return found
 
 
-def listen(teacher: Teacher, splits: Mapping[str, Split]) -> dict[str, Outputs]:
-    """What a teacher says about each split, in float32."""
-    return {name: ask(teacher, split) for name, split in splits.items()}
+def listen(context: Context, teacher: Teacher, digest: str) -> dict[str, Outputs]:
+    """What a teacher says about each split, in float32; asked once and kept under ``models/teacher_outputs``.
+
+    Args:
+        context: of the run.
+        teacher: is asked.
+        digest: of its weights; empty for a teacher without files, which is asked every time.
+    """
+    splits, stage = context.splits, "models/teacher_outputs"
+    if not digest or not all(split.replayable for split in splits.values()):
+        return {name: ask(teacher, split) for name, split in splits.items()}
+    key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}])
+    folder = context.run.path / stage
+    if context.run.done(stage, key) is None:
+        for name, split in splits.items():
+            outputs = ask(teacher, split)
+            weighted = {} if outputs.members is None else {"members": outputs.members, "weights": outputs.weights}
+            kept = {name: value for name, value in weighted.items() if value is not None}
+            write_tensors(folder / f"{name}.safetensors", {"logits": outputs.logits, **kept})
+        context.run.complete(stage, key, {}, [f"{name}.safetensors" for name in splits])
+    kept_tensors = {name: read_tensors(folder / f"{name}.safetensors")[0] for name in splits}
+    return {name: Outputs(**tensors) for name, tensors in kept_tensors.items()}
 
 
 def _run_training(

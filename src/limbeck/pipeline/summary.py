@@ -39,7 +39,7 @@ def models(
 
 
 def difference(evaluations: Evaluations, metric: str, against: str, split: str) -> dict[str, Any] | None:
-    """The student's paired difference to a control over the seeds, with its 95 % interval; None without that control."""
+    """The student's paired difference to a control over seeds, with its 95 % interval; None without that control."""
     if against not in evaluations:
         return None
     first, second = (

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from limbeck.data.batch import Batch
 from limbeck.data.batches import batches, steps_per_epoch
 from limbeck.data.normalization import Normalization
 from limbeck.data.order import stream_seed
 from limbeck.data.split import Split
-from torch import Tensor, nn
-
 from limbeck.errors import NumericsError
 from limbeck.files import Journal
 from limbeck.objective import Objective

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, ResumeError
 from limbeck.evaluation.statistics import interval
 from limbeck.files import make_folder, read_json, write_bytes, write_json
 from limbeck.pipeline.recipe import Recipe
@@ -44,26 +45,44 @@ def sweep(
 
     Raises:
         RecipeError: if the grid is empty, or a key or value is not one of the recipe's.
+        ResumeError: if the folder holds a sweep of another recipe.
     """
     if not grid or not all(grid.values()):
         raise RecipeError("a sweep needs a key with values", cure="such as objective.kl.temperature=1,2,4,8")
     folder = make_folder(folder)
     chosen = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     recipes = [recipe.changed(values) for values in chosen]  # all are checked before the first is run
-    points = []
-    for values, changed in zip(chosen, recipes, strict=True):
-        where = folder / "points" / slug(values)
+    _same_recipe(folder, recipe)
+    slugs = [slug(values) for values in chosen]
+    points: list[dict[str, Any]] = []
+    _write(folder, recipe, grid, points, command)
+    for number, (values, changed) in enumerate(zip(chosen, recipes, strict=True)):
+        where = folder / "points" / (slugs[number] if slugs.count(slugs[number]) == 1 else f"{number}-{slugs[number]}")
         options: dict[str, Any] = {"command": command, "quiet": quiet, "models": models}
         result = execute(changed, where, score_test=False, shared=folder / "shared", **options)
         points.append({"values": values, "folder": where.relative_to(folder).as_posix(), **_scores(result.summary)})
-        _write(folder, grid, points, command)
+        _write(folder, recipe, grid, points, command)
     best = max(range(len(points)), key=lambda number: (points[number]["student"]["mean"], -number))
     final = execute(recipes[best], folder / "best", shared=folder / "shared", **options)
-    found = _write(folder, grid, points, command)
+    found = _write(folder, recipe, grid, points, command)
     found["best"] = {"values": chosen[best], "folder": "best", "summary": final.summary["verdict"]}
     write_json(folder / "sweep.json", found)
     write_bytes(folder / "sweep.svg", plot(found).encode())
     return found
+
+
+def resume(folder: str | Path, *, models: Path | None = None, quiet: bool = False) -> dict[str, Any]:
+    """Go on with a sweep that was stopped; see :func:`sweep`.
+
+    Raises:
+        ResumeError: if ``sweep.json`` does not say what was swept.
+    """
+    file = Path(folder) / "sweep.json"
+    before = read_json(file)
+    if not isinstance(before, dict) or not {"recipe", "grid", "command"} <= set(before):
+        raise ResumeError(f"{file} does not say what was swept", cure="give the sweep's command again")
+    recipe = Recipe.parse(before["recipe"], where=str(file))
+    return sweep(recipe, before["grid"], folder, command=before["command"], models=models, quiet=quiet)
 
 
 def slug(values: Mapping[str, Any]) -> str:
@@ -122,11 +141,20 @@ def _scores(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {**scores, "seconds": summary["seconds"]}
 
 
-def _write(folder: Path, grid: Mapping[str, Any], points: list[Any], command: str) -> dict[str, Any]:
+def _same_recipe(folder: Path, recipe: Recipe) -> None:
+    file = folder / "sweep.json"
+    if file.exists() and read_json(file).get("recipe") != json.loads(json.dumps(recipe.to_dict())):
+        raise ResumeError(f"{folder} holds a sweep of another recipe", cure="give another folder with --out")
+
+
+def _write(
+    folder: Path, recipe: Recipe, grid: Mapping[str, Any], points: list[dict[str, Any]], command: str
+) -> dict[str, Any]:
     file = folder / "sweep.json"
     before = read_json(file).get("best") if file.exists() else None
     found = {
         "command": command,
+        "recipe": recipe.to_dict(),
         "grid": {key: list(values) for key, values in grid.items()},
         "metric": METRIC,
         "split": "validation",

@@ -152,6 +152,14 @@ def describe(path: str | Path) -> dict[str, Any]:
     return {"bytes": Path(path).stat().st_size, "sha256": sha256(path)}
 
 
+def copy_folder(folder: str | Path, to: str | Path, *, last: str) -> None:
+    """Copy the files of a folder, each whole; the file called ``last`` comes last, as the mark that all are there."""
+    folder, to = Path(folder), Path(to)
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != last)
+    for name in [*names, last]:
+        write_bytes(to / name, (folder / name).read_bytes())
+
+
 class Journal:
     """An append-only file of JSON lines whose length a checkpoint remembers.
 

@@ -68,7 +68,7 @@ def build(
         )
     if pretrained and namespace in {"limbeck", "user"}:
         raise ModelError(f"model '{name}' has no published weights", cure="set weights: FILE instead of pretrained")
-    makers = {
+    makers: dict[str, Callable[..., Callable[..., nn.Module]]] = {
         "limbeck": _own,
         "user": partial(_own, user=user or {}),
         "torchvision": _torchvision,
@@ -89,6 +89,14 @@ def load_weights(module: nn.Module, path: str | Path, *, name: str) -> nn.Module
     Raises:
         FileError: if the file can not be read as plain weights.
         ModelError: if keys are missing, left over, or of another shape: each named.
+
+    Example:
+        >>> import tempfile
+        >>> from limbeck.files import write_tensors
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_tensors(f"{folder}/w.safetensors", {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
+        ...     load_weights(nn.Linear(2, 1), path, name="linear").weight.tolist()
+        [[1.0, 1.0]]
     """
     weights = {key.removeprefix("module."): value for key, value in read_weights(path).items()}
     own = module.state_dict()
@@ -110,6 +118,14 @@ def user_models(path: str | Path) -> dict[str, Callable[..., nn.Module]]:
 
     Raises:
         ModelError: if the file is missing or fails.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     text = "from torch import nn\\ndef tiny(classes): return nn.Linear(4, classes)"
+        ...     _ = Path(folder, "mine.py").write_text(text)
+        ...     list(user_models(Path(folder, "mine.py")))
+        ['tiny']
     """
     path = Path(path)
     spec = importlib.util.spec_from_file_location(f"limbeck_user_{path.stem}", path)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from limbeck.errors import FileError, ResumeError
-from limbeck.files import describe, make_folder, read_json, sha256, write_bytes, write_json
+from limbeck.files import copy_folder, describe, make_folder, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
 
@@ -87,7 +86,7 @@ class Run:
         if self.shared is not None and not (folder / MANIFEST).exists():
             kept = self.shared / f"{stage.replace('/', '-')}-{key[:16]}"
             if (kept / MANIFEST).exists():
-                _copy(kept, folder)
+                copy_folder(kept, folder, last=MANIFEST)
         if not (folder / MANIFEST).exists():
             return None
         manifest = read_json(folder / MANIFEST)
@@ -112,7 +111,7 @@ class Run:
         )
         if self.shared is not None:
             kept = self.shared / f"{stage.replace('/', '-')}-{key[:16]}"
-            _copy(folder, kept)
+            copy_folder(folder, kept, last=MANIFEST)
 
 
 def key_of(value: Any) -> str:
@@ -142,12 +141,6 @@ def environment() -> dict[str, Any]:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _copy(stage: Path, to: Path) -> None:
-    # The manifest comes last: a copy that was cut off is not taken for a done stage.
-    shutil.copytree(stage, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-    write_bytes(to / MANIFEST, (stage / MANIFEST).read_bytes())
 
 
 def _processor() -> str:

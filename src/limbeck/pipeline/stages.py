@@ -144,8 +144,8 @@ def listen(context: Context, teacher: Teacher, digest: str) -> dict[str, Outputs
             kept = {name: value for name, value in weighted.items() if value is not None}
             write_tensors(folder / f"{name}.safetensors", {"logits": outputs.logits, **kept})
         context.run.complete(stage, key, {}, [f"{name}.safetensors" for name in splits])
-    kept_tensors = {name: read_tensors(folder / f"{name}.safetensors")[0] for name in splits}
-    return {name: Outputs(**tensors) for name, tensors in kept_tensors.items()}
+    found = {name: read_tensors(folder / f"{name}.safetensors")[0] for name in splits}
+    return {name: Outputs(one["logits"], {}, one.get("members"), one.get("weights")) for name, one in found.items()}
 
 
 def _run_training(

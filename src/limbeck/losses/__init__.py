@@ -8,12 +8,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from limbeck.losses.logits import kl
-from limbeck.losses.supervised import cross_entropy, hard
+from limbeck.losses.supervised import cross_entropy, hard_labels
 
 TABLE: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
-    "hard": hard,
+    "hard_labels": hard_labels,
     "kl": kl,
 }
 
-__all__ = ["TABLE", "cross_entropy", "hard", "kl"]
+__all__ = ["TABLE", "cross_entropy", "hard_labels", "kl"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from limbeck.losses.shapes import same_shape
+from limbeck.errors import RecipeError
+from limbeck.losses.shapes import fits, same_shape, several_classes, wide
 
 
 def kl(
@@ -24,18 +24,20 @@ def kl(
     cross-entropy of the softened probabilities: the same gradient, a value larger by the teacher's entropy.
 
     Args:
-        student: logits ``[B, C]`` or ``[B, C, H, W]``.
+        student: logits ``[B, C]`` or ``[B, C, H, W]``, C ≥ 2.
         teacher: logits of the same shape; a constant, no gradient reaches it.
         temperature: T > 0. 2 to 8 is usual; higher for an overconfident teacher or few classes.
         square: multiply by T², so that the gradient does not shrink as T grows (it falls as 1/T²).
         axis: the class axis.
-        mask: bool ``[B]`` or ``[B, H, W]``; elements where it is False count 0.
+        mask: bool ``[B]`` or ``[B, H, W]``; where it is False the value and the gradient are 0, whatever the logits
+            hold there.
 
     Returns:
-        ``[B]`` or ``[B, H, W]``, not reduced, float32 (float64 for float64 logits).
+        Nats (times T²) ``[B]`` or ``[B, H, W]``, not reduced, float32 (float64 for float64 logits).
 
     Raises:
-        ModelError: if the shapes differ.
+        ModelError: if shapes do not fit, or there is one class only.
+        RecipeError: if the temperature is not above 0.
 
     Source: Hinton, Vinyals, Dean, 2014, arXiv:1503.02531.
 
@@ -46,11 +48,18 @@ def kl(
         >>> kl(z_t, z_t)
         tensor([0.])
     """
-    same_shape("kl", student, teacher)
-    wide = torch.promote_types(student.dtype, torch.float32)
-    log_s = torch.log_softmax(student.to(wide) / temperature, dim=axis)
-    log_t = torch.log_softmax(teacher.detach().to(wide) / temperature, dim=axis)
-    value = functional.kl_div(log_s, log_t, reduction="none", log_target=True).sum(dim=axis)
+    same_shape("kl", student, teacher, axis=axis)
+    several_classes("kl", student, axis)
+    if not temperature > 0:
+        raise RecipeError(f"kl.temperature is {temperature}, expected a number above 0")
+    student, teacher = wide(student), wide(teacher.detach())
+    if mask is not None:  # before the softmax: a NaN that is masked afterwards still makes the gradient NaN
+        fits("kl", "mask", mask, student, axis, torch.bool)
+        keep = mask.unsqueeze(axis)
+        student, teacher = (torch.where(keep, logits, 0.0) for logits in (student, teacher))
+    log_s = torch.log_softmax(student / temperature, dim=axis)
+    log_t = torch.log_softmax(teacher / temperature, dim=axis)
+    value = (log_t.exp() * (log_t - log_s)).sum(dim=axis)  # fewer passes over dense maps than torch's kl_div
     if square:
         value = value * temperature**2
-    return value if mask is None else torch.where(mask, value, torch.zeros_like(value))
+    return value if mask is None else torch.where(mask, value, 0.0)

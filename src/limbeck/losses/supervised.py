@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limbeck.errors import ModelError
-from limbeck.losses.shapes import same_shape
+from limbeck.errors import DataError, ModelError
+from limbeck.losses.shapes import fits, same_shape, several_classes, wide
 
 UNLABELED = -1
 
@@ -20,24 +20,28 @@ def cross_entropy(
     target: Tensor,
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | Tensor | None = None,
+    axis: int = 1,
 ) -> Tensor:
     """Cross-entropy with the labels, with label smoothing and class weights.
 
-    The label's share is ``1 - e + e/C`` and every other class has ``e/C`` (torch's convention). A class weight
-    multiplies the loss of its class's samples; the mean is taken over labeled samples, not over weights, so weights
-    whose mean over the samples is 1 keep the balance with other terms.
+    With smoothing e, the label's share is ``1 - e + e/C`` and every other class has ``e/C`` (torch's convention; some
+    papers give the others ``e/(C-1)``). A class weight multiplies the whole loss of its class's samples. The objective
+    then divides by the number of labeled samples, not by the sum of their weights as torch does: weights whose mean
+    over the samples is 1 keep the balance with the other terms.
 
     Args:
-        student: logits ``[B, C]`` or ``[B, C, H, W]``.
+        student: logits ``[B, C]`` or ``[B, C, H, W]``, C ≥ 2.
         target: int64 ``[B]`` or ``[B, H, W]``; -1 means no label: the loss is 0 there, and so is its gradient.
         label_smoothing: e in [0, 1).
-        class_weights: C positive numbers.
+        class_weights: C numbers of at least 0.
+        axis: the class axis.
 
     Returns:
-        ``[B]`` or ``[B, H, W]``, not reduced, float32 (float64 for float64 logits).
+        Nats ``[B]`` or ``[B, H, W]``, not reduced, float32 (float64 for float64 logits).
 
     Raises:
-        ModelError: if a label or the number of weights does not fit the logits.
+        ModelError: if shapes, the target's type or the number of weights do not fit the logits.
+        DataError: if a label is not one of the classes (found on the CPU; a GPU ends with its own error).
 
     Source: label smoothing: Szegedy et al., 2016, arXiv:1512.00567.
 
@@ -46,37 +50,67 @@ def cross_entropy(
         >>> cross_entropy(z, target=torch.tensor([0, 1, -1]))
         tensor([0.6931, 2.1269, 0.0000])
     """
-    classes = student.shape[1]
+    several_classes("cross_entropy", student, axis)
+    fits("cross_entropy", "target", target, student, axis, torch.int64)
+    classes = student.shape[axis]
     if class_weights is not None and len(class_weights) != classes:
-        raise ModelError(f"class_weights has {len(class_weights)} numbers for {classes} classes")
-    logits = student.to(torch.promote_types(student.dtype, torch.float32))
-    if class_weights is None:
-        return functional.cross_entropy(
+        raise ModelError(
+            f"class_weights has {len(class_weights)} numbers for {classes} classes",
+            cure="give one weight for each class, in the order of the classes",
+        )
+    logits = wide(student).movedim(axis, 1)  # torch wants the classes there; a view, and itself for axis 1
+    try:
+        value = functional.cross_entropy(
             logits, target, reduction="none", ignore_index=UNLABELED, label_smoothing=label_smoothing
         )
-    weights = torch.as_tensor(class_weights, dtype=logits.dtype, device=logits.device)
-    plain = cross_entropy(student, target=target, label_smoothing=label_smoothing)
-    return plain * weights[target.clamp(min=0)]
+    except IndexError:
+        wrong = target[(target < UNLABELED) | (target >= classes)].unique().tolist()
+        raise DataError(
+            f"labels {wrong[:5]} are not among the {classes} classes, 0 to {classes - 1}",
+            cure=f"check the labels; {UNLABELED} stands for no label",
+        ) from None
+    if class_weights is None:
+        return value
+    weights = torch.as_tensor(class_weights, dtype=value.dtype, device=value.device)
+    return value * weights[target.clamp(min=0)]
 
 
-def hard(student: Tensor, teacher: Tensor, *, target: Tensor) -> Tensor:
+def hard_labels(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    target: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | Tensor | None = None,
+    axis: int = 1,
+) -> Tensor:
     """Cross-entropy with the label where there is one, else with the teacher's most probable class.
 
     It is what a second control learns from where some images have no labels, so that the gain of *soft* targets is seen
     apart from the gain of more images.
 
     Args:
-        student: logits ``[B, C]``.
-        teacher: logits ``[B, C]``.
-        target: int64 ``[B]``; -1 means no label.
+        student: logits ``[B, C]`` or ``[B, C, H, W]``, C ≥ 2.
+        teacher: logits of the same shape; a constant.
+        target: int64 ``[B]`` or ``[B, H, W]``; -1 means no label. None: no sample has one.
+        label_smoothing, class_weights, axis: as of :func:`cross_entropy`.
 
     Returns:
-        ``[B]``, not reduced.
+        Nats ``[B]`` or ``[B, H, W]``, not reduced, float32 (float64 for float64 logits).
+
+    Raises:
+        ModelError, DataError: as :func:`cross_entropy`; also if the shapes of student and teacher differ.
+
+    Source: pseudo-labels: Lee, ICML 2013 workshop on challenges in representation learning.
 
     Example:
-        >>> z = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
-        >>> hard(z, torch.tensor([[9.0, 1.0], [9.0, 1.0]]), target=torch.tensor([1, -1]))
-        tensor([0.6931, 0.6931])
+        >>> z_s, z_t = torch.tensor([[0.0, 2.0], [0.0, 2.0]]), torch.tensor([[9.0, 1.0], [9.0, 1.0]])
+        >>> hard_labels(z_s, z_t, target=torch.tensor([1, -1]))
+        tensor([0.1269, 2.1269])
     """
-    same_shape("hard", student, teacher)
-    return cross_entropy(student, target=torch.where(target < 0, teacher.argmax(dim=1), target))
+    same_shape("hard_labels", student, teacher, axis=axis)
+    said = teacher.detach().argmax(dim=axis)
+    if target is not None:
+        fits("hard_labels", "target", target, student, axis, torch.int64)
+        said = torch.where(target == UNLABELED, said, target)
+    return cross_entropy(student, target=said, label_smoothing=label_smoothing, class_weights=class_weights, axis=axis)

@@ -1,0 +1,6 @@
+"""The objective: a named, weighted list of terms, and the only place where anything is reduced to a scalar."""
+
+from limbeck.objective.terms import Term, hard_labels, supervised, term
+from limbeck.objective.weighted import Objective
+
+__all__ = ["Objective", "Term", "hard_labels", "supervised", "term"]

@@ -1,0 +1,233 @@
+"""Terms: one loss each, with its weight and its hyperparameters checked before anything is computed."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.errors import RecipeError, nearest
+from limbeck.losses import TABLE, cross_entropy
+from limbeck.losses import hard_labels as _hard_labels
+from limbeck.outputs import Outputs
+
+Loss = Callable[..., Tensor]
+_GIVEN = ("student", "teacher", "target", "index", "mask")
+_EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss with its weight and hyperparameters; made by :func:`term`, :func:`supervised`, :func:`hard_labels`."""
+
+    name: str
+    loss: Loss
+    weight: float
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def declared(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters that the loss's signature declares."""
+        return _signature(self.loss)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss compares with a teacher."""
+        return "teacher" in self.declared
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether the loss can not do without a label (its ``target`` has no default): the rest is not counted."""
+        return "target" in self.declared and self.declared["target"].default is _EMPTY
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All hyperparameters, those left at the loss's default too."""
+        known = {key: one.default for key, one in self.declared.items() if key not in _GIVEN}
+        return {key: value for key, value in known.items() if value is not _EMPTY} | dict(self.hyper)
+
+    def __call__(
+        self,
+        student: Outputs,
+        teacher: Outputs | None,
+        *,
+        target: Tensor | None = None,
+        index: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """The loss, not reduced."""
+        given: dict[str, Any] = {"target": target, "index": index, "mask": mask}
+        if self.needs_label and target is None:
+            raise RecipeError(f"term '{self.name}' needs labels and there are none")
+        if self.needs_teacher:
+            if teacher is None:
+                raise RecipeError(f"term '{self.name}' needs a teacher and there is none")
+            given["teacher"] = teacher.logits_at(float(self.settings.get("temperature", 1.0)))
+        arguments = {key: value for key, value in given.items() if key in self.declared}
+        return self.loss(student.logits, **arguments, **self.hyper)
+
+
+def term(loss: Loss | str, weight: float = 1.0, *, name: str | None = None, **hyper: Any) -> Term:
+    """A term of an objective: a loss with its weight and hyperparameters, checked here.
+
+    What the loss's signature declares decides what it is given: ``teacher`` makes it a term that needs a teacher,
+    ``target`` without a default one that counts labeled samples only, ``temperature`` lets it see an ensemble's mean
+    softened probability at that temperature.
+
+    Args:
+        loss: a function or module ``loss(student, teacher, *, target, index, mask, …)`` that declares what it uses and
+            returns ``[B]``, ``[B, H, W]`` or a scalar; or the name of one in ``limbeck.losses``.
+        weight: factor on the term, ≥ 0.
+        name: the term's name in logs; the function's by default.
+        hyper: the loss's hyperparameters.
+
+    Raises:
+        RecipeError: if the loss, a hyperparameter or a value is not known or not possible.
+
+    Example:
+        >>> term("kl", 0.9, temperature=2.0).hyper
+        {'temperature': 2.0}
+    """
+    if isinstance(loss, str):
+        if loss not in TABLE:
+            raise RecipeError(f"there is no loss '{loss}'{nearest(loss, TABLE)}", cure=f"known: {', '.join(TABLE)}")
+        loss = TABLE[loss]
+    return make(loss, weight, name or str(getattr(loss, "__name__", type(loss).__name__)), hyper)
+
+
+def make(loss: Loss, weight: Any, name: str, hyper: Mapping[str, Any]) -> Term:
+    """:func:`term` for hyperparameters of any name, such as a recipe's."""
+    signature = _signature(loss)
+    if next(iter(signature), None) != "student":
+        raise RecipeError(
+            f"loss '{name}' takes ({', '.join(signature)}); its first parameter must be 'student'",
+            cure="write loss(student, teacher, *, target, …) with the parameters that it uses",
+        )
+    known = {key: one.default for key, one in signature.items() if key not in _GIVEN}
+    checked = {}
+    for key, value in hyper.items():
+        if key not in known:
+            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+            raise RecipeError(f"loss '{name}' has no hyperparameter '{key}'{nearest(str(key), known)}", cure=takes)
+        checked[key] = _checked(f"{name}.{key}", key, value, known[key])
+    missing = [key for key, default in known.items() if default is _EMPTY and key not in checked]
+    if missing:
+        raise RecipeError(f"loss '{name}' needs {', '.join(missing)}", cure=f"give it as {missing[0]}=…")
+    return Term(name, loss, number(f"{name}.weight", weight, least=0.0), checked)
+
+
+def supervised(
+    weight: float = 1.0, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | Tensor | None = None
+) -> Term:
+    """The term that learns from labels: :func:`limbeck.losses.cross_entropy`, averaged over the labeled samples.
+
+    Args:
+        weight: factor on the term, ≥ 0.
+        label_smoothing: share taken from the label and spread over all classes, in [0, 1).
+        class_weights: one factor for each class; the mean over the samples should be 1.
+
+    Example:
+        >>> supervised(0.1).weight
+        0.1
+    """
+    return term(cross_entropy, weight, name="supervised", label_smoothing=label_smoothing, class_weights=class_weights)
+
+
+def hard_labels(weight: float = 1.0, **hyper: Any) -> Term:
+    """The term of the second control: :func:`limbeck.losses.hard_labels`, averaged over all samples.
+
+    Args:
+        weight: factor on the term, ≥ 0.
+        hyper: ``label_smoothing``, ``class_weights``.
+
+    Example:
+        >>> hard_labels().needs_teacher, hard_labels().needs_label
+        (True, False)
+    """
+    return term(_hard_labels, weight, **hyper)
+
+
+def described(one: Term) -> dict[str, Any]:
+    """A term in plain data: what a recipe says of it, defaults included."""
+    own = next((name for name, loss in TABLE.items() if loss is one.loss), None)
+    implied = one.name == own or (one.name == "supervised" and one.loss is cross_entropy)
+    named = {} if implied else {"loss": own or _plain(one.loss)}
+    return {**named, "weight": one.weight, **{key: _plain(value) for key, value in one.settings.items()}}
+
+
+def number(name: str, value: Any, *, least: float, most: float = math.inf, open_: bool = False) -> float:
+    """A finite number of a recipe, in its range (``open_``: the ends are not part of it).
+
+    Raises:
+        RecipeError: naming it.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise RecipeError(f"objective.{name} is {value!r}, expected a finite number")
+    found = float(value)
+    if not (least < found < most if open_ else least <= found <= most):
+        low = f"above {least:g}" if open_ else f"of at least {least:g}"
+        high = f" and {'below' if open_ else 'at most'} {most:g}" if most < math.inf else ""
+        raise RecipeError(f"objective.{name} is {value}, expected a number {low}{high}")
+    return found
+
+
+def _checked(name: str, key: str, value: Any, default: Any) -> Any:
+    """A hyperparameter's value, in the range of those that several losses share, else of its default's type."""
+    if key == "temperature":
+        return number(name, value, least=0.0, open_=True)
+    if key == "label_smoothing":
+        found = number(name, value, least=0.0, most=1.0)
+        return found if found < 1 else number(name, value, least=0.0, most=1.0, open_=True)
+    if key == "class_weights" and value is not None:
+        return _weights(name, value)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise RecipeError(f"objective.{name} is {value!r}, expected true or false")
+    elif isinstance(default, int):
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise RecipeError(f"objective.{name} is {value!r}, expected a whole number")
+        return int(value)
+    elif isinstance(default, float):
+        return number(name, value, least=-math.inf)
+    return value
+
+
+def _weights(name: str, value: Any) -> tuple[float, ...]:
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(listed, list | tuple) or not listed:
+        raise RecipeError(f"objective.{name} is {value!r}, expected a list of one number for each class")
+    found = tuple(number(f"{name}[{place}]", one, least=0.0) for place, one in enumerate(listed))
+    if not any(found):
+        raise RecipeError(f"objective.{name} holds only zeros: nothing would be learned from labels")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types; for anything else the name of what it is, which does not change between processes."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _signature(loss: Loss) -> dict[str, inspect.Parameter]:
+    try:
+        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters
+    except (TypeError, ValueError):
+        raise RecipeError(
+            f"{loss!r} does not say what it takes", cure="wrap it in a function loss(student, teacher)"
+        ) from None
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {key: one for key, one in parameters.items() if one.kind not in variable}

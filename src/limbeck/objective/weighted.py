@@ -1,0 +1,296 @@
+"""The weighted sum of terms, and the one reduction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import ModelError, NumericsError, RecipeError, nearest
+from limbeck.losses import TABLE, cross_entropy
+from limbeck.objective.terms import Term, described, hard_labels, make, number, supervised, term
+from limbeck.outputs import Outputs
+
+
+class Objective:
+    """A weighted sum of terms, each the mean of its loss over the samples that count for it.
+
+    Args:
+        terms: what :func:`supervised` and :func:`term` give, in order; names must differ.
+
+    Raises:
+        RecipeError: if there is no term, two have one name, or every weight is 0.
+
+    Example:
+        >>> objective = Objective([supervised(0.1), term("kl", 0.9, temperature=4.0)])
+        >>> z = Outputs(torch.zeros(2, 3))
+        >>> total, parts = objective(z, z, target=torch.tensor([0, -1]))
+        >>> round(total.item(), 4), {name: round(value.item(), 4) for name, value in parts.items()}
+        (0.1099, {'supervised': 1.0986, 'kl': 0.0})
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        if not terms:
+            raise RecipeError("an objective needs a term", cure="give limbeck.supervised() or limbeck.term(...)")
+        for one in terms:
+            if not isinstance(one, Term):
+                raise RecipeError(f"an objective is a list of terms, found {type(one).__name__}", cure="limbeck.term")
+        names = [one.name for one in terms]
+        for name in names:
+            if names.count(name) > 1:
+                raise RecipeError(f"two terms are called '{name}'", cure="give one of them another name=")
+        if not any(one.weight for one in terms):
+            raise RecipeError("every term has weight 0: nothing would be learned", cure="give one a weight above 0")
+        self.terms = tuple(terms)
+
+    def __repr__(self) -> str:
+        return f"Objective({self.to_recipe()})"
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term compares with a teacher."""
+        return any(one.needs_teacher for one in self.terms)
+
+    def counts(self, target: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """What to divide by when a batch is computed in pieces, so that the pieces sum to the batch exactly.
+
+        Args:
+            target: int64 labels of the whole batch ``[B]`` or ``[B, H, W]``, -1 for none.
+            mask: bool, of the target's shape; elements where it is False count for no term.
+
+        Returns:
+            ``samples``, ``elements`` (of the target that are not masked) and ``labeled`` (those with a label). The
+            counts of several batches may be added.
+        """
+        kept = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
+        samples = torch.tensor(len(target), device=target.device)
+        return {"samples": samples, "elements": kept.sum(), "labeled": (kept & (target >= 0)).sum()}
+
+    def __call__(
+        self,
+        student: Outputs,
+        teacher: Outputs | None,
+        *,
+        target: Tensor | None = None,
+        index: Tensor | None = None,
+        mask: Tensor | None = None,
+        counts: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective's value and each term's own, unweighted and detached.
+
+        A loss that is a scalar by itself, because it compares samples with each other, gets a piece's share of the
+        batch as its weight. A term of weight 0 is reported, not learned from.
+
+        Args:
+            student: outputs with a graph.
+            teacher: outputs of the teacher, or None if no term needs it.
+            target: int64 labels, -1 for none.
+            index: int64 addresses of the samples.
+            mask: bool; elements where it is False count for no term.
+            counts: from :meth:`counts` when this is a piece of a batch; the pieces' values then sum to the batch's.
+
+        Raises:
+            NumericsError: if the value is not finite, naming term and samples.
+            ModelError: if what a loss returns has no element for each sample.
+        """
+        given = {"target": target, "index": index, "mask": mask}
+        device, values, means = student.logits.device.type, {}, {}
+        total: Tensor | None = None
+        # Half precision is for the models: it halves the digits of exponentials and sums.
+        full = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+        with full:
+            for one in self.terms:
+                with torch.set_grad_enabled(torch.is_grad_enabled() and one.weight > 0):
+                    value = one(student, teacher, **given)
+                    mean = _mean(one, value, len(student.logits), target, mask, counts)
+                values[one.name], means[one.name] = value.detach(), mean.detach()
+                if one.weight > 0:
+                    total = mean * one.weight if total is None else total + mean * one.weight
+        if total is None:  # the constructor refuses this
+            raise RecipeError("every term has weight 0")
+        if not bool(torch.isfinite(total.detach())):
+            self._blame(values, means, student, teacher, index)
+        return total, means
+
+    def _blame(
+        self,
+        values: Mapping[str, Tensor],
+        means: Mapping[str, Tensor],
+        student: Outputs,
+        teacher: Outputs | None,
+        index: Tensor | None,
+    ) -> None:
+        """Say which term is not finite, for which samples, and on which side it came in."""
+        sides = {"student": _bad_rows(student.logits), "teacher": _bad_rows(teacher.logits) if teacher else []}
+        guilty = [name for name, rows in sides.items() if rows]
+        why = f"the logits of the {' and of the '.join(guilty)} are not finite" if guilty else "all logits are finite"
+        cure = "look at these samples' inputs; lower the learning rate, set clip: 1.0, or precision: fp32"
+        if guilty == ["teacher"]:
+            cure = "look at these samples' inputs, and at the teacher's weights and normalization"
+        for one in self.terms:
+            value = values[one.name]
+            if not one.weight or bool(torch.isfinite(means[one.name])):
+                continue
+            rows = _bad_rows(value) if value.ndim else sides["student"] + sides["teacher"]
+            if not rows:
+                what = f"is {value.item()}" if not value.ndim else "overflows in its sum"
+                raise NumericsError(f"term '{one.name}' {what}; {why}", cure="lower its weight or temperature")
+            rows = sorted(set(rows))
+            names = rows if index is None else index.detach().cpu()[rows].tolist()
+            where = "at these places in the batch" if index is None else "samples"
+            raise NumericsError(
+                f"term '{one.name}' is not finite for {len(rows)} of {len(student.logits)} samples "
+                f"({where}: {', '.join(map(str, names[:8]))}{', …' if len(names) > 8 else ''}); {why}",
+                cure=cure,
+            )
+        raise NumericsError("the sum of the terms overflows, each of them is finite", cure="lower the terms' weights")
+
+    def without_teacher(self) -> Objective:
+        """The control's objective: the teacher's terms removed, weight 1 on the labels, all else kept.
+
+        Example:
+            >>> Objective([supervised(0.1, label_smoothing=0.1), term("kl", 0.9)]).without_teacher().terms[0].weight
+            1.0
+        """
+        kept = [one for one in self.terms if not one.needs_teacher]
+        labeled = [one for one in kept if one.needs_label]
+        if not labeled:
+            return Objective([supervised(1.0), *kept])
+        sum_ = math.fsum(one.weight for one in labeled)
+        share = {one.name: one.weight / sum_ if sum_ else 1 / len(labeled) for one in labeled}
+        return Objective([replace(one, weight=share.get(one.name, one.weight)) for one in kept])
+
+    def with_hard_labels(self) -> Objective:
+        """The second control's objective: labels where there are some, else the teacher's most probable class.
+
+        Example:
+            >>> Objective([supervised(0.1), term("kl", 0.9)]).with_hard_labels().terms[0].name
+            'hard_labels'
+        """
+        own = next((one.hyper for one in self.terms if one.loss is cross_entropy), {})
+        kept = [one for one in self.terms if not one.needs_teacher and not one.needs_label]
+        return Objective([hard_labels(1.0, **own), *kept])
+
+    @classmethod
+    def from_alpha_on_hard(cls, alpha: float, temperature: float = 4.0, *, square: bool = True) -> Objective:
+        """``alpha · CE + (1 - alpha) · T² · KL``; ``square=False``: as published without T².
+
+        Example:
+            >>> [one.weight for one in Objective.from_alpha_on_hard(0.25, 4.0).terms]
+            [0.25, 0.75]
+        """
+        alpha = number("alpha", alpha, least=0.0, most=1.0)
+        return cls([supervised(alpha), term("kl", 1 - alpha, temperature=temperature, square=square)])
+
+    @classmethod
+    def from_alpha_on_soft(cls, alpha: float, temperature: float = 4.0, *, square: bool = True) -> Objective:
+        """``(1 - alpha) · CE + alpha · T² · KL``; ``square=False``: as published without T².
+
+        Example:
+            >>> [one.weight for one in Objective.from_alpha_on_soft(0.25, 4.0).terms]
+            [0.75, 0.25]
+        """
+        return cls.from_alpha_on_hard(1 - number("alpha", alpha, least=0.0, most=1.0), temperature, square=square)
+
+    @classmethod
+    def from_lambda(cls, weight: float, temperature: float = 4.0, *, square: bool = True) -> Objective:
+        """``CE + weight · T² · KL``; ``square=False``: as published without T².
+
+        Example:
+            >>> [one.weight for one in Objective.from_lambda(3.0, 1.0).terms]
+            [1.0, 3.0]
+        """
+        return cls([supervised(1.0), term("kl", weight, temperature=temperature, square=square)])
+
+    @classmethod
+    def of(cls, value: Objective | Sequence[Term] | Mapping[str, Any] | None) -> Objective:
+        """An objective from terms or a recipe's mapping; None gives 0.1 supervised + 0.9 kl at temperature 4."""
+        if isinstance(value, Objective):
+            return value
+        if value is None:
+            return cls.from_alpha_on_hard(0.1, 4.0)
+        if isinstance(value, Term):
+            return cls([value])
+        return cls.from_recipe(value) if isinstance(value, Mapping) else cls(list(value))
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> Objective:
+        """An objective from ``{"supervised": 0.1, "kl": {"weight": 0.9, "temperature": 4}}``.
+
+        A key is ``supervised`` or the name of a loss; a value is its weight, or a mapping of weight and
+        hyperparameters. With ``loss`` in that mapping the key is a name of one's own, for two terms of one loss.
+
+        Raises:
+            RecipeError: naming the key that is wrong and the nearest right one.
+
+        Example:
+            >>> [one.name for one in Objective.from_recipe({"supervised": 0.1, "kl": 0.9}).terms]
+            ['supervised', 'kl']
+        """
+        terms, known = [], {"supervised": cross_entropy, **TABLE}
+        for name, value in recipe.items():
+            settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
+            loss = settings.pop("loss", name)
+            if loss not in known:
+                what = f"term '{name}'" if loss == name else f"loss '{loss}'"
+                raise RecipeError(
+                    f"objective has no {what}{nearest(str(loss), known)}", cure=f"known: {', '.join(known)}"
+                )
+            weight = settings.pop("weight", 1.0)
+            terms.append(make(known[loss], weight, name, settings))
+        return cls(terms)
+
+    def to_recipe(self) -> dict[str, Any]:
+        """What :meth:`from_recipe` reads, in plain data, defaults included; a user's own loss is described.
+
+        Example:
+            >>> Objective([term("kl", 0.9)]).to_recipe()["kl"]["temperature"]
+            4.0
+        """
+        return {one.name: described(one) for one in self.terms}
+
+
+def _mean(
+    one: Term,
+    value: Tensor,
+    samples: int,
+    target: Tensor | None,
+    mask: Tensor | None,
+    counts: Mapping[str, Tensor] | None,
+) -> Tensor:
+    """A term's loss, reduced: its sum over what counts, divided by how many that are in the whole batch."""
+    if value.ndim == 0:
+        if mask is not None and "mask" not in one.declared:
+            raise ModelError(
+                f"term '{one.name}' compares whole samples and takes no mask", cure="leave the mask out for this term"
+            )
+        return value if counts is None else value * samples / counts["samples"].to(value.device)
+    if len(value) != samples:
+        raise ModelError(
+            f"term '{one.name}' gives a loss of shape {tuple(value.shape)} for {samples} samples",
+            cure="let the loss return one element for each sample, or a scalar",
+        )
+    kept = mask
+    if one.needs_label and target is not None:
+        kept = target >= 0 if mask is None else mask & (target >= 0)
+    if kept is None:
+        elements = value.numel() // samples
+        return value.mean() if counts is None else value.sum() / (counts["samples"].to(value.device) * elements)
+    if value.shape != kept.shape:
+        raise ModelError(
+            f"term '{one.name}' gives a loss of shape {tuple(value.shape)} for labels or a mask of shape "
+            f"{tuple(kept.shape)}: what counts can not be told",
+            cure="let the loss return one element for each label",
+        )
+    count = kept.sum() if counts is None else counts["labeled" if one.needs_label else "elements"]
+    return torch.where(kept, value, 0.0).sum() / count.to(value.device).clamp(min=1)
+
+
+def _bad_rows(value: Tensor) -> list[int]:
+    flat = value.detach().reshape(len(value), -1)
+    return (~torch.isfinite(flat).all(dim=1)).nonzero().flatten().tolist()

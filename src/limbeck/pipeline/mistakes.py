@@ -150,11 +150,12 @@ def objective_mistakes(objective: Any) -> list[Mistake]:
     mistakes = []
     for name, value in objective.items():
         key: Key = ("objective", name)
-        if name not in terms:
-            near = nearest(name[:60], terms) or f"; the terms are {', '.join(sorted(terms))}"
-            mistakes.append(Mistake(key, f"unknown term{near}"))
+        loss = value.get("loss", name) if isinstance(value, dict) else name
+        if not isinstance(loss, str) or loss not in terms:
+            near = nearest(str(loss)[:60], terms) or f"; the terms are {', '.join(sorted(terms))}"
+            mistakes.append(Mistake(key if loss == name else (*key, "loss"), f"unknown term{near}"))
         elif isinstance(value, dict):
-            mistakes += _term_mistakes(key, value, terms[name])
+            mistakes += _term_mistakes(key, value, terms[loss])
         elif not _is_weight(value):
             mistakes.append(Mistake(key, f"expected a weight of 0 or more, or a mapping, found {describe(value)}"))
     if mistakes:
@@ -173,7 +174,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _term_mistakes(key: Key, settings: dict[str, Any], parameters: dict[str, bool]) -> Iterator[Mistake]:
-    known = ["weight", *parameters]
+    known = ["weight", "loss", *parameters]
     for name, value in settings.items():
         if name not in known:
             near = nearest(name[:60], known) or f"; the keys here are {', '.join(known)}"

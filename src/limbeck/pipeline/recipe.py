@@ -182,7 +182,7 @@ def json_schema() -> dict[str, Any]:
         ['teacher', 'student']
     """
     schema = RecipeSpec.model_json_schema()
-    number = {"type": "number", "minimum": 0}
+    number, terms = {"type": "number", "minimum": 0}, term_parameters()
     schema["properties"]["objective"] |= {
         "properties": {
             name: {
@@ -190,14 +190,18 @@ def json_schema() -> dict[str, Any]:
                     number,
                     {
                         "type": "object",
-                        "properties": {"weight": number, **{key: {} for key in parameters}},
+                        "properties": {"weight": number, "loss": {"const": name}, **{key: {} for key in parameters}},
                         "additionalProperties": False,
                     },
                 ]
             }
-            for name, parameters in sorted(term_parameters().items())
+            for name, parameters in sorted(terms.items())
         },
-        "additionalProperties": False,
+        "additionalProperties": {
+            "type": "object",
+            "properties": {"loss": {"enum": sorted(terms)}},
+            "required": ["loss"],
+        },
     }
     for part in ("OptimizerSpec", "ScheduleSpec"):  # a name alone will do
         full = schema["$defs"][part]

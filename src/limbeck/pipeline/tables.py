@@ -10,7 +10,7 @@ NONE = "–"
 
 
 def results(summary: Mapping[str, Any]) -> list[Row]:
-    """A row a model: accuracy with its interval, agreement with the teacher, size, latency.
+    """A row a model: accuracy with its 95 % interval, agreement with the teacher, size, latency.
 
     Args:
         summary: the content of ``summary.json``.
@@ -19,8 +19,8 @@ def results(summary: Mapping[str, Any]) -> list[Row]:
         >>> scores = {"test": {"accuracy": 0.9}}
         >>> model = {"metrics": scores, "runs": [{}], "parameters": 3706, "weights_bytes": 15_400}
         >>> results({"models": {"student": model}})[0]
-        {'model': 'student', 'seeds': '1', 'test accuracy': '90.00 %', '95 % interval': '–', 'as the teacher': '–',
-         'parameters': '3,706', 'weights': '15.4 kB', 'latency': '–'}
+        {'model': 'student', 'seeds': '1', 'test accuracy': '90.00 %', 'as the teacher': '–', 'parameters': '3,706',
+         'weights': '15.4 kB', 'latency': '–'}
     """
     rows = []
     for role, model in summary["models"].items():
@@ -31,8 +31,7 @@ def results(summary: Mapping[str, Any]) -> list[Row]:
             {
                 "model": role.replace("_", " "),
                 "seeds": str(len(model.get("runs", []))),
-                f"{split} accuracy": percent(scores.get("accuracy")),
-                "95 % interval": between(around.get("low"), around.get("high")),
+                f"{split} accuracy": around_mean({"mean": scores.get("accuracy"), **around}),
                 "as the teacher": percent(scores.get("agreement")),
                 "parameters": NONE if model.get("parameters") is None else f"{model['parameters']:,}",
                 "weights": size(model.get("weights_bytes")),
@@ -58,8 +57,8 @@ def comparison(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
             {
                 "run": folder,
                 **{role: percent(accuracy.get(role)) for role in ("teacher", "control", "student")},
-                "added (points)": added,
-                "95 % interval": between(gain.get("low"), gain.get("high"), sign="+"),
+                "added points": added,
+                "95 % interval": between(gain.get("low"), gain.get("high")),
                 "seeds": str(gain.get("seeds", len(student.get("runs", [])))),
                 "parameters": NONE if student.get("parameters") is None else f"{student['parameters']:,}",
                 "weights": size(student.get("weights_bytes")),
@@ -69,7 +68,7 @@ def comparison(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
 
 
 def points(found: Mapping[str, Any]) -> list[Row]:
-    """A row a point of a sweep: values, validation accuracy of student and control, seconds; a star at the best.
+    """A row a point of a sweep: values, validation accuracy of student and controls, seconds; a star at the best.
 
     Args:
         found: the content of ``sweep.json``.
@@ -81,8 +80,7 @@ def points(found: Mapping[str, Any]) -> list[Row]:
         for role in ("student", "control", "control_hard_labels"):
             if role in point:
                 one = point[role]
-                row[f"{role.replace('_', ' ')}, validation"] = percent(one["mean"])
-                row[f"{role.replace('_', ' ')}, 95 %"] = between(one["low"], one["high"])
+                row[role.replace("_", " ")] = around_mean(one)
         rows.append({**row, "seconds": f"{point['seconds']:.0f}", "best": "*" if point["values"] == best else ""})
     return rows
 
@@ -97,14 +95,26 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f} %"
 
 
-def between(low: float | None, high: float | None, sign: str = "") -> str:
-    """An interval of fractions in percent.
+def around_mean(found: Mapping[str, Any]) -> str:
+    """A mean over seeds with half the width of its 95 % interval, where several seeds give one.
 
     Example:
-        >>> between(0.9, 0.95), between(-0.01, 0.02, sign="+")
-        ('90.00 to 95.00', '-1.00 to +2.00')
+        >>> around_mean({"mean": 0.9, "low": 0.88, "high": 0.92}), around_mean({"mean": 0.9, "low": None})
+        ('90.00 ± 2.00 %', '90.00 %')
     """
-    return NONE if low is None or high is None else f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f}"
+    if found["mean"] is None or found.get("low") is None:
+        return percent(found["mean"])
+    return f"{100 * found['mean']:.2f} ± {50 * (found['high'] - found['low']):.2f} %"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """An interval of differences, in points.
+
+    Example:
+        >>> between(-0.01, 0.02)
+        '-1.00 to +2.00'
+    """
+    return NONE if low is None or high is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
 
 
 def size(count: float | None) -> str:

@@ -1,0 +1,44 @@
+"""Several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.report.read import read_run
+
+
+def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """One row a run: what a reader would hold side by side.
+
+    Args:
+        folders: of finished runs.
+
+    Returns:
+        Rows with ``run``, ``data``, ``fingerprint`` (of the data), ``split``, mean accuracy of ``teacher``, ``control``,
+        ``student``, ``difference``, ``parameters``, ``weights_bytes``, ``latency_ms``.
+
+    Raises:
+        FileError: if one is not the folder of a finished run.
+    """
+    rows = []
+    for folder in folders:
+        found = read_run(folder)
+        models, split = found.summary["models"], found.split
+        accuracy = {
+            role: models[role]["metrics"][split]["accuracy"] if role in models else None
+            for role in ("teacher", "control", "student")
+        }
+        rows.append(
+            {
+                "run": str(folder),
+                "data": found.summary["data"]["name"],
+                "fingerprint": found.summary["data"]["fingerprint"],
+                "split": split,
+                **accuracy,
+                "difference": found.summary.get("difference"),
+                **{key: models["student"][key] for key in ("parameters", "weights_bytes", "latency_ms")},
+            }
+        )
+    return rows

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from limbeck.report.read import NAMES
 
 # Okabe and Ito's colors, safe for the color-blind; drawn so, and then handed to the page's variables.
-COLORS = {"teacher": "#56b4e9", "control": "#d55e00", "control_hard_labels": "#009e73", "student": "#0072b2"}
+COLORS = {"teacher": "#cc79a7", "control": "#d55e00", "control_hard_labels": "#009e73", "student": "#0072b2"}
 _INK, _FAINT = "#010203", "#040506"
 _STYLE = {
     "svg.fonttype": "none",
@@ -27,6 +27,7 @@ _STYLE = {
     "ytick.color": _INK,
     "grid.color": _FAINT,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,

@@ -1,0 +1,98 @@
+"""A run folder made by hand, with numbers that are easy to follow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+CLASSES = ["cat", "dog", "cow"]
+ACCURACY = {"teacher": [0.98], "control": [0.90, 0.92], "student": [0.95, 0.97]}
+SIZES = {"teacher": (66154, 268_000), "control": (3706, 15_392), "student": (3706, 15_392)}
+
+
+def metrics(accuracy: float, classes: list[str]) -> dict[str, Any]:
+    size = len(classes)
+    return {
+        "loss": 0.25, "accuracy": accuracy, "macro_f1": accuracy - 0.01, "ece": 0.031, "majority_baseline": 0.4,
+        "samples": 100, "agreement": 0.91, "kl_to_teacher": 0.2,
+        "confusion": [[30 if row == column else row for column in range(size)] for row in range(size)],
+        "per_class": [
+            {"class": name, "recall": accuracy, "precision": 0.9, "f1": 0.9, "support": 33} for name in classes
+        ],
+    }  # fmt: skip
+
+
+def make_run(
+    folder: Path,
+    *,
+    classes: list[str] = CLASSES,
+    name: str = "by-hand",
+    findings: list[dict[str, str]] | None = None,
+    roles: tuple[str, ...] = ("teacher", "control", "student"),
+    picture: tuple[int, int] = (16, 16),
+    pictures: int = 2,
+    file_name: str = "student.onnx",
+) -> Path:
+    models: dict[str, Any] = {}
+    for role in roles:
+        runs = []
+        for seed, accuracy in enumerate(ACCURACY[role]):
+            both = {split: metrics(accuracy, classes) for split in ("train", "validation", "test")}
+            scalars = {
+                split: {k: v for k, v in one.items() if isinstance(v, int | float)} for split, one in both.items()
+            }
+            write(folder / f"evaluation/{role}-seed{seed}.json", {
+                "role": role, "seed": seed, "selected": {"epoch": 2, **both}, "last": {"epoch": 3, **both},
+            })  # fmt: skip
+            lines = [
+                {"epoch": n, "train": {"loss": 1 / n}, "validation": {"accuracy": accuracy - 0.1 / n}}
+                for n in (1, 2, 3)
+            ]
+            path = folder / f"models/{role}/seed{seed}/metrics.jsonl"
+            path.parent.mkdir(parents=True)
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            runs.append({
+                "seed": seed, "selected_epoch": 2, "last_epoch": 3, "metrics": {"selected": scalars, "last": scalars},
+                "file": f"models/{role}/seed{seed}/selected.safetensors", "sha256": f"{seed}" * 64,
+            })  # fmt: skip
+        mean = sum(ACCURACY[role]) / len(ACCURACY[role])
+        plain = {k: v for k, v in metrics(mean, classes).items() if isinstance(v, int | float)}
+        models[role] = {
+            "parameters": SIZES[role][0], "macs": 42_752, "weights_bytes": SIZES[role][1], "gzip_bytes": 14_000,
+            "latency_ms": 0.0512, "metrics": dict.fromkeys(("train", "validation", "test"), plain), "runs": runs,
+        }  # fmt: skip
+    export = {
+        "path": file_name, "format": "onnx", "sha256": "e" * 64, "bytes": 19_891, "max_abs_difference": 2.4e-7,
+        "latency_ms": 0.011, "metrics": {"test": {"accuracy": 0.97}},
+    }  # fmt: skip
+    paired = {"metric": "accuracy", "split": "test", "mean": 0.05, "low": 0.02, "high": 0.08, "seeds": 2}
+    write(folder / "summary.json", {
+        "limbeck": "0.1.0", "recipe": {}, "models": models, "exports": [export], "findings": findings or [],
+        "data": {"name": "zoo", "classes": classes, "splits": {"train": 1000, "validation": 50, "test": 100},
+                 "fingerprint": "f" * 64},
+        "difference": paired if "control" in roles else None, "environment": {"python": "3.11"}, "seconds": 12.0,
+        "verdict": "The student beats its control.", "shipped_seed": 1,
+    })  # fmt: skip
+    write(folder / "run.json", {
+        "name": name, "created": "2026-11-20T12:00:00+00:00", "recipe": {"name": name}, "environment": {},
+        "command": "limbeck run zoo.yaml", "status": "done", "finished": None, "limbeck": "0.1.0",
+    })  # fmt: skip
+    items = []
+    for number in range(pictures):
+        file = folder / f"evaluation/gallery/{number:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise(picture, 64).save(file)
+        said = {role: {"class": classes[0], "probability": 0.9} for role in roles}
+        items.append(
+            {"file": f"evaluation/gallery/{number:03d}.png", "index": number, "target": classes[1], "models": said}
+        )
+    write(folder / "evaluation/gallery.json", {"items": items})
+    return folder
+
+
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))

@@ -23,6 +23,7 @@ from torch import Tensor
 from limbeck.errors import FileError
 
 _CHUNK = 1 << 20
+_STRAY = ".part"  # the end of a temporary file's name
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
@@ -124,7 +125,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise FileError(
-            f"{path} can not be read as plain weights ({str(error).splitlines()[0]})",
+            f"{path} can not be read as plain weights ({(str(error).splitlines() or [type(error).__name__])[0]})",
             cure="save only the state_dict, best with safetensors; limbeck never unpickles code",
         ) from None
     for key in ("state_dict", "model_state_dict", "model"):
@@ -152,10 +153,18 @@ def describe(path: str | Path) -> dict[str, Any]:
     return {"bytes": Path(path).stat().st_size, "sha256": sha256(path)}
 
 
+def remove_strays(folder: str | Path) -> None:
+    """Remove the temporary files that a killed process left in a folder."""
+    for path in Path(folder).glob(f".*{_STRAY}"):
+        with suppress(OSError):
+            path.unlink()
+
+
 def copy_folder(folder: str | Path, to: str | Path, *, last: str) -> None:
     """Copy the files of a folder, each whole; the file called ``last`` comes last, as the mark that all are there."""
     folder, to = Path(folder), Path(to)
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != last)
+    names = [name for name in names if not name.endswith(_STRAY)]
     for name in [*names, last]:
         write_bytes(to / name, (folder / name).read_bytes())
 
@@ -193,11 +202,22 @@ class Journal:
             raise _refused(self.path, error) from None
 
     def truncate(self, length: int) -> None:
-        """Cut the file back to ``length`` bytes; a missing file counts as empty."""
-        if not self.path.exists():
-            return
-        with open(self.path, "r+b") as file:
-            file.truncate(length)
+        """Cut the file back to ``length`` bytes; a missing file counts as empty.
+
+        Raises:
+            FileError: if it is shorter than that: lines were lost.
+        """
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < length:
+            raise FileError(
+                f"{self.path} has {size} bytes, expected at least {length}: lines of it are missing",
+                cure="put the file back, or remove the stage's folder: it is run again",
+            )
+        if size > length:
+            try:
+                os.truncate(self.path, length)
+            except OSError as error:
+                raise _refused(self.path, error) from None
 
     def read(self) -> list[dict[str, Any]]:
         """All whole lines; an unfinished last line is left out."""
@@ -227,7 +247,7 @@ def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> Path:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=_STRAY, delete=False) as file:
             temporary = Path(file.name)
             write(file)  # type: ignore[arg-type]
             file.flush()

@@ -42,6 +42,8 @@ class StopSignal:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is None:  # it came after the last look
+            self.raise_if_set()
 
     def raise_if_set(self) -> None:
         """Raise Interrupted if a signal came."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from limbeck.data.normalization import Normalization
 from limbeck.data.order import stream_seed
 from limbeck.data.split import Split
 from limbeck.errors import NumericsError
-from limbeck.files import Journal
+from limbeck.files import Journal, remove_strays
 from limbeck.objective import Objective
 from limbeck.outputs import Outputs
 from limbeck.teachers import Teacher
@@ -91,9 +92,12 @@ def fit(job: Job) -> Fit:
     """
     precision = choose(job.settings.device, job.settings.precision, fast=job.settings.fast)
     state, steps = _prepare(job, precision), steps_per_epoch(job.split, job.settings.batch_size)
+    remove_strays(job.folder)
     checkpoint, journal = job.folder / CHECKPOINT, Journal(job.folder / "metrics.jsonl")
     if checkpoint.exists():
-        state.load(checkpoint, job.key)
+        changed = state.load(checkpoint, job.key)
+        if changed:
+            job.reporter.say(f"bit-identical resuming is not promised: {', '.join(changed)}")
     journal.truncate(state.progress.journal)
     job.reporter.begin(job.title, job.settings.epochs, steps, len(job.split))
     try:
@@ -143,6 +147,7 @@ def _prepare(job: Job, precision: Precision) -> State:
         sums=torch.zeros(
             4 + len(job.objective.terms), dtype=torch.float32 if precision.device.type == "mps" else torch.float64
         ),
+        environment=precision.environment(),
     )
 
 
@@ -172,9 +177,26 @@ def _epoch(job: Job, state: State, precision: Precision, keeper: _Keeper) -> Non
 
 
 def _step(job: Job, state: State, precision: Precision, batch: Batch) -> float:
-    """One optimizer step on one batch, computed in ``accumulate`` pieces."""
+    """One optimizer step on one batch; a step that is not finite leaves weights and buffers as they were."""
     torch.manual_seed(stream_seed(job.seed, state.progress.step))  # dropout is addressed, not consumed
     state.optimizer.zero_grad(set_to_none=True)
+    state.hold_buffers()
+    try:
+        total = _gradient(job, state, precision, batch)
+        _check_gradient(job, state, batch)
+    except NumericsError:
+        state.undo()
+        raise
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.schedule.step()
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.module)
+    return total
+
+
+def _gradient(job: Job, state: State, precision: Precision, batch: Batch) -> float:
+    """The gradient of a batch, computed in ``accumulate`` pieces, and its loss."""
     pieces = min(job.settings.accumulate, max(len(batch) // 2, 1))
     counts = job.objective.counts(batch.target) if pieces > 1 else None
     total = 0.0
@@ -183,12 +205,6 @@ def _step(job: Job, state: State, precision: Precision, batch: Batch) -> float:
         loss, terms, student = _forward(job, state, precision, part, counts)
         state.scaler.scale(loss).backward()
         total += _add(state.sums, loss, terms, student, part, length / len(batch))
-    _check_gradient(job, state, batch)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.schedule.step()
-    if state.averaged is not None:
-        state.averaged.update_parameters(state.module)
     return total
 
 
@@ -209,7 +225,7 @@ def _add(sums: Tensor, loss: Tensor, terms: dict[str, Tensor], student: Outputs,
     guess = student.logits.detach().argmax(dim=1).cpu()
     labeled = batch.target >= 0
     row = [share, value, float((guess == batch.target)[labeled].sum()), float(labeled.sum())]
-    row += [float(term) * share for term in terms.values()]
+    row += [float(term) for term in terms.values()]  # a piece's own part of the batch's mean
     sums += torch.tensor(row, dtype=sums.dtype)
     return value
 
@@ -219,9 +235,9 @@ def _check_gradient(job: Job, state: State, batch: Batch) -> None:
     state.scaler.unscale_(state.optimizer)
     parameters = [parameter for parameter in state.module.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if job.settings.clip is not None:
-        nn.utils.clip_grads_with_norm_(parameters, job.settings.clip, norm)
     if state.scaler.is_enabled() or bool(torch.isfinite(norm)):  # the scaler skips such a step by itself
+        if job.settings.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, job.settings.clip, norm)
         return
     bad = [name for name, parameter in state.module.named_parameters() if _not_finite(parameter.grad)]
     raise NumericsError(
@@ -240,12 +256,13 @@ def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
     progress, settings = state.progress, job.settings
     metrics = job.validate(state.evaluated)
     state.module.train()
-    loss = metrics.get("loss", float("inf"))
-    score = (metrics["accuracy"], -loss) if settings.select == "accuracy" and "accuracy" in metrics else (-loss, 0.0)
+    score = _score(settings, metrics)
     least = settings.early_stopping.min_delta if settings.early_stopping else 0.0
+    if progress.reference is None or score[0] > progress.reference + least:
+        progress.reference, progress.waited = score[0], 0
+    else:
+        progress.waited += 1
     better = progress.best is None or score > progress.best
-    waited_out = progress.best is not None and score[0] <= progress.best[0] + least
-    progress.waited = progress.waited + 1 if waited_out else 0
     if better:
         progress.best, progress.best_epoch = score, progress.epoch + 1
         state.keep_best()
@@ -255,6 +272,13 @@ def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
     progress.epoch, progress.batch = progress.epoch + 1, 0
     if settings.early_stopping and progress.waited >= settings.early_stopping.patience:
         progress.stopped = True
+
+
+def _score(settings: Settings, metrics: dict[str, float]) -> tuple[float, float]:
+    """What is largest for the best epoch: the selected metric, then the loss; not a number counts as the worst."""
+    values = [metrics.get("accuracy", math.nan), -metrics.get("loss", math.nan)]
+    accuracy, loss = (-math.inf if math.isnan(value) else value for value in values)
+    return (accuracy, loss) if settings.select == "accuracy" and "accuracy" in metrics else (loss, 0.0)
 
 
 def _line(job: Job, state: State, metrics: dict[str, float], better: bool) -> dict[str, Any]:

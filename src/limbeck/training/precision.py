@@ -43,6 +43,23 @@ class Precision:
             return inputs.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         return inputs.to(self.device, non_blocking=True)
 
+    def environment(self) -> dict[str, str]:
+        """What the bits of a training depend on besides its settings; a checkpoint keeps it.
+
+        Example:
+            >>> sorted(choose("cpu", fast=False).environment())
+            ['device', 'memory format', 'precision', 'processor', 'threads', 'torch']
+        """
+        cuda = self.device.type == "cuda"
+        return {
+            "torch": str(torch.__version__),
+            "processor": torch.backends.cpu.get_cpu_capability(),
+            "threads": str(torch.get_num_threads()),
+            "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
+            "precision": self.name,
+            "memory format": "channels last" if self.channels_last else "contiguous",
+        }
+
     @property
     def needs_scaler(self) -> bool:
         """fp16 gradients underflow without loss scaling."""

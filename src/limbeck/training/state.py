@@ -27,7 +27,8 @@ from limbeck.training.checkpoint import (
 class Progress:
     """Where a training stands; plain numbers.
 
-    ``epoch`` and ``batch`` say what comes next, counted from 0. ``seconds`` is the time spent in finished epochs.
+    ``epoch`` and ``batch`` say what comes next, counted from 0. ``waited`` counts the epochs since the metric was last
+    better than ``reference`` by early stopping's least difference. ``seconds`` is the time spent in finished epochs.
     """
 
     epoch: int = 0
@@ -36,6 +37,7 @@ class Progress:
     best_epoch: int = 0
     best: tuple[float, float] | None = None
     waited: int = 0
+    reference: float | None = None
     stopped: bool = False
     journal: int = 0
     seconds: float = 0.0
@@ -51,8 +53,13 @@ class State:
     scaler: torch.amp.GradScaler
     averaged: AveragedModel | None
     sums: Tensor
+    environment: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._buffers = list(self.module.buffers())
+        self._held = [buffer.clone() for buffer in self._buffers]
 
     @property
     def evaluated(self) -> nn.Module:
@@ -63,20 +70,37 @@ class State:
         """Note the evaluated weights as the best so far."""
         self.best = copy.deepcopy(self.evaluated.state_dict())
 
+    def hold_buffers(self) -> None:
+        """Note the buffers (BatchNorm's averages) before a step: the forward pass changes them."""
+        if self._buffers:
+            torch._foreach_copy_(self._held, self._buffers)
+
+    def undo(self) -> None:
+        """Put the buffers back and drop the gradient of a step that is refused."""
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._held)
+        self.optimizer.zero_grad(set_to_none=True)
+
     def save(self, path: Path, key: str) -> None:
         """Write a checkpoint; ``key`` says which training it belongs to."""
         parts = {"model": self.module.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "best": self.best}
         if self.averaged is not None:
             parts["averaged"] = self.averaged.state_dict()
         tensors = {f"{name}/{key}": value for name, items in parts.items() for key, value in items.items()}
-        progress = {"key": key, "progress": asdict(self.progress), "scaler": self.scaler.state_dict()}
+        progress = {
+            "key": key,
+            "progress": asdict(self.progress),
+            "scaler": self.scaler.state_dict(),
+            "environment": self.environment,
+        }
         save_checkpoint(path, {**tensors, "sums": self.sums}, progress)
 
-    def load(self, path: Path, key: str) -> None:
-        """Put a checkpoint's state back.
+    def load(self, path: Path, key: str) -> list[str]:
+        """Put a checkpoint's state back; say what of the environment differs from the one it was written in.
 
         Raises:
-            ResumeError: if the checkpoint belongs to another training.
+            FileError: if the checkpoint is not as it was written.
+            ResumeError: if it belongs to another training.
         """
         tensors, kept = load_checkpoint(path)
         if kept["key"] != key:
@@ -84,6 +108,21 @@ class State:
                 f"{path} belongs to a training with other settings, data or teacher",
                 cure="resume with the recipe that began the run, or choose another run folder",
             )
+        try:
+            self._put_back(tensors, kept)
+        except (RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
+            raise ResumeError(
+                f"{path} does not fit this model and optimizer ({(str(error).splitlines() or [''])[0].strip()})",
+                cure="resume with the model and settings that began the training, or choose another folder",
+            ) from None
+        before = kept.get("environment", {})
+        return [
+            f"{name} {before.get(name, 'unknown')} -> {now}"
+            for name, now in self.environment.items()
+            if before.get(name) != now
+        ]
+
+    def _put_back(self, tensors: dict[str, Tensor], kept: dict[str, Any]) -> None:
         load_module(self.module, part(tensors, "model"))
         load_optimizer(self.optimizer, part(tensors, "optimizer"))
         if self.averaged is not None:

@@ -152,13 +152,21 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")], as_json: AsJson = False
 ) -> None:
     """Put finished runs side by side."""
-    summaries = {str(folder): _summary(folder) for folder in folders}
-    if as_json:
-        _print_json([{"run": folder, **summary} for folder, summary in summaries.items()])
-        return
-    from limbeck.pipeline.tables import comparison
+    from limbeck.pipeline.tables import comparison, print_table
+    from limbeck.report import compare as side_by_side
 
-    _print_table(comparison(summaries))
+    for folder in folders:
+        _a_run(folder)
+        if not (folder / "summary.json").is_file():
+            raise ResumeError(f"{folder} is not finished", cure=f"limbeck resume {shlex.quote(str(folder))}")
+    with _stdout_kept(as_json):
+        rows = side_by_side(folders)
+    if as_json:
+        _print_json(rows)
+        return
+    print_table(*comparison(rows))
+    if len({row["fingerprint"] for row in rows}) > 1:
+        typer.echo("\nThese runs are not on the same data: their numbers can not be compared.")
 
 
 @app.command()
@@ -203,9 +211,10 @@ def predict(
     if as_json:
         _print_json(found)
         return
-    _print_table(
-        [{"file": one["file"], "class": one["class"], "probability": f"{one['probability']:.3f}"} for one in found]
-    )
+    from limbeck.pipeline.tables import print_table
+
+    rows = [[str(one["file"]), str(one["class"]), f"{one['probability']:.3f}"] for one in found]
+    print_table(["file", "class", "probability"], rows)
 
 
 @app.command()
@@ -233,13 +242,17 @@ def main(args: Sequence[str] | None = None) -> None:
 def _main(args: list[str]) -> int:
     try:
         with _terminates():
-            return app(args, prog_name="limbeck", standalone_mode=False) or 0
+            code = app(args, prog_name="limbeck", standalone_mode=False) or 0
+        if code == INTERRUPTED:  # the parser has caught Ctrl-C
+            print("limbeck: interrupted", file=sys.stderr)
+        return code
     except LimbeckError as error:
         return _say(str(error), error.exit_code, error)
     except (KeyboardInterrupt, typer.Abort) as error:
         return _say("interrupted", INTERRUPTED, error)
     except BrokenPipeError:  # the reader of our output has gone, as in `limbeck schema | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -283,7 +296,7 @@ def _terminates() -> Iterator[None]:
 @contextlib.contextmanager
 def _stdout_kept(as_json: bool) -> Iterator[None]:
     """With --json, whatever libraries print goes to standard error."""
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         yield
 
 
@@ -293,8 +306,8 @@ def _how_to_go_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except (LimbeckError, KeyboardInterrupt) as error:
-        code = getattr(error, "exit_code", INTERRUPTED)
-        if code in (INTERRUPTED, TERMINATED) and (folder / "run.json").exists() | (folder / "sweep.json").exists():
+        kept = any((folder / name).exists() for name in ("run.json", "sweep.json"))
+        if kept and getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, TERMINATED):
             print(f"limbeck: go on with: limbeck resume {shlex.quote(str(folder))}", file=sys.stderr)
         raise
 
@@ -351,14 +364,14 @@ def _show(result: Result, as_json: bool) -> None:
     if as_json:
         _print_json({"folder": str(result.folder), **result.summary})
         return
-    from limbeck.pipeline.tables import results
+    from limbeck.pipeline.tables import print_table
+    from limbeck.report import results_rows
 
     summary = result.summary
-    _print_table(results(summary))
+    print_table(*results_rows(summary))
     typer.echo(f"\n{summary.get('verdict', '')}")
-    for finding in summary.get("findings", []):
-        if finding["severity"] != "info":
-            typer.echo(f"{finding['severity']}: {finding['message']}")
+    for finding in (one for one in summary.get("findings", []) if one["severity"] != "info"):
+        typer.echo(f"{finding['severity']}: {finding['message']}")
     typer.echo(f"\nReport: {result.folder / 'report.html'}")
 
 
@@ -366,36 +379,14 @@ def _show_sweep(found: Mapping[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
         _print_json({"folder": str(folder), **found})
         return
-    from limbeck.pipeline.tables import points
+    from limbeck.pipeline.tables import points, print_table
 
-    _print_table(points(found))
+    print_table(*points(found))
     best = found["best"]["values"]
     typer.echo(f"\nChosen on validation: {', '.join(f'{key}={value}' for key, value in best.items())}")
-    typer.echo(f"Plot: {folder / 'sweep.svg'}\nReport: {folder / 'best' / 'report.html'}")
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    from limbeck.files import read_json
-
-    _a_run(folder)
-    if not (folder / "summary.json").is_file():
-        raise ResumeError(f"{folder} is not finished", cure=f"limbeck resume {shlex.quote(str(folder))}")
-    return read_json(folder / "summary.json")
+    typer.echo(f"{found['best']['summary']}\n\nPlot: {folder / 'sweep.svg'}")
+    typer.echo(f"Report: {folder / 'best' / 'report.html'}")
 
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
-
-
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(str(row.get(name, "")) for name in columns))
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.print(table)

@@ -1,135 +1,106 @@
-"""Rows of text for the terminal, from what runs and sweeps have written."""
+"""Tables for the terminal, from what runs and sweeps have written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = dict[str, str]
-NONE = "–"
+from limbeck.report.numbers import DASH, count, difference, percent, size
+
+Table = tuple[list[str], list[list[str]]]
+ROLES = ("student", "control", "control_hard_labels")
 
 
-def results(summary: Mapping[str, Any]) -> list[Row]:
-    """A row a model: accuracy with its 95 % interval, agreement with the teacher, size, latency.
+def comparison(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """Heads, and a row a run: teacher, control, student, what distillation added, the student's size.
 
     Args:
-        summary: the content of ``summary.json``.
+        runs: what :func:`limbeck.report.compare` gives.
 
     Example:
-        >>> scores = {"test": {"accuracy": 0.9}}
-        >>> model = {"metrics": scores, "runs": [{}], "parameters": 3706, "weights_bytes": 15_400}
-        >>> results({"models": {"student": model}})[0]
-        {'model': 'student', 'seeds': '1', 'test accuracy': '90.00 %', 'as the teacher': '–', 'parameters': '3,706',
-         'weights': '15.4 kB', 'latency': '–'}
+        >>> run = {"run": "runs/a", "data": "digits", "teacher": 0.99, "control": 0.9, "student": 0.95}
+        >>> comparison([{**run, "difference": None, "parameters": 3706, "weights_bytes": 15_400}])[1]
+        [['runs/a', 'digits', '99.00 %', '90.00 %', '95.00 %', '–', '3,706', '15.4 kB']]
     """
-    rows = []
-    for role, model in summary["models"].items():
-        split = "test" if "test" in model["metrics"] else "validation"
-        scores = model["metrics"].get(split, {})
-        around = summary.get("intervals", {}).get(role) or {}
-        rows.append(
-            {
-                "model": role.replace("_", " "),
-                "seeds": str(len(model.get("runs", []))),
-                f"{split} accuracy": around_mean({"mean": scores.get("accuracy"), **around}),
-                "as the teacher": percent(scores.get("agreement")),
-                "parameters": NONE if model.get("parameters") is None else f"{model['parameters']:,}",
-                "weights": size(model.get("weights_bytes")),
-                "latency": latency(model.get("latency_ms")),
-            }
-        )
-    return rows
+    heads = ["run", "data", "teacher", "control", "student", "to control, points", "parameters", "weights"]
+    return heads, [
+        [
+            run["run"],
+            run["data"],
+            *(percent(run[role]) for role in ("teacher", "control", "student")),
+            difference(run["difference"]),
+            count(run["parameters"]),
+            size(run["weights_bytes"]),
+        ]
+        for run in runs
+    ]
 
 
-def comparison(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """A row a run: teacher, control and student on test, what distillation added, and the student's size.
-
-    Args:
-        runs: content of ``summary.json`` by the run's folder.
-    """
-    rows = []
-    for folder, summary in runs.items():
-        models, gain = summary["models"], summary.get("difference") or {}
-        accuracy = {role: model["metrics"].get("test", {}).get("accuracy") for role, model in models.items()}
-        student = models.get("student", {})
-        added = NONE if gain.get("mean") is None else f"{100 * gain['mean']:+.2f}"
-        rows.append(
-            {
-                "run": folder,
-                **{role: percent(accuracy.get(role)) for role in ("teacher", "control", "student")},
-                "added points": added,
-                "95 % interval": between(gain.get("low"), gain.get("high")),
-                "seeds": str(gain.get("seeds", len(student.get("runs", [])))),
-                "parameters": NONE if student.get("parameters") is None else f"{student['parameters']:,}",
-                "weights": size(student.get("weights_bytes")),
-            }
-        )
-    return rows
-
-
-def points(found: Mapping[str, Any]) -> list[Row]:
-    """A row a point of a sweep: values, validation accuracy of student and controls, seconds; a star at the best.
+def points(found: Mapping[str, Any]) -> Table:
+    """Heads, and a row a point of a sweep: values, validation accuracy of student and controls; a star at the best.
 
     Args:
         found: the content of ``sweep.json``.
-    """
-    best = (found.get("best") or {}).get("values")
-    rows = []
-    for point in found["points"]:
-        row = {key: str(value) for key, value in point["values"].items()}
-        for role in ("student", "control", "control_hard_labels"):
-            if role in point:
-                one = point[role]
-                row[role.replace("_", " ")] = around_mean(one)
-        rows.append({**row, "seconds": f"{point['seconds']:.0f}", "best": "*" if point["values"] == best else ""})
-    return rows
-
-
-def percent(value: float | None) -> str:
-    """A fraction in percent.
 
     Example:
-        >>> percent(0.98765), percent(None)
-        ('98.77 %', '–')
+        >>> point = {"values": {"seed": 1}, "student": {"mean": 0.9, "low": 0.88, "high": 0.92}, "seconds": 3}
+        >>> points({"points": [point], "best": {"values": {"seed": 1}}})
+        (['seed', 'student', 'seconds', 'best'], [['1', '90.00 ± 2.00 %', '3', '*']])
     """
-    return NONE if value is None else f"{100 * value:.2f} %"
+    best = (found.get("best") or {}).get("values")
+    keys = list(dict.fromkeys(key for point in found["points"] for key in point["values"]))
+    roles = [role for role in ROLES if any(role in point for point in found["points"])]
+    return [*keys, *(role.replace("_", " ") for role in roles), "seconds", "best"], [
+        [
+            *(str(point["values"].get(key, DASH)) for key in keys),
+            *(around(point.get(role)) for role in roles),
+            f"{point['seconds']:.0f}",
+            "*" if point["values"] == best else "",
+        ]
+        for point in found["points"]
+    ]
 
 
-def around_mean(found: Mapping[str, Any]) -> str:
+def around(found: Mapping[str, Any] | None) -> str:
     """A mean over seeds with half the width of its 95 % interval, where several seeds give one.
 
     Example:
-        >>> around_mean({"mean": 0.9, "low": 0.88, "high": 0.92}), around_mean({"mean": 0.9, "low": None})
-        ('90.00 ± 2.00 %', '90.00 %')
+        >>> around({"mean": 0.9, "low": 0.88, "high": 0.92}), around({"mean": 0.9, "low": None}), around(None)
+        ('90.00 ± 2.00 %', '90.00 %', '–')
     """
-    if found["mean"] is None or found.get("low") is None:
-        return percent(found["mean"])
+    if found is None or found.get("low") is None:
+        return percent(found["mean"] if found else None)
     return f"{100 * found['mean']:.2f} ± {50 * (found['high'] - found['low']):.2f} %"
 
 
-def between(low: float | None, high: float | None) -> str:
-    """An interval of differences, in points.
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None) -> None:
+    """Print a table on standard output; on a narrow terminal the last columns are left out.
+
+    Args:
+        heads: of the columns.
+        rows: of text.
+        width: columns of characters; the terminal's by default, wide elsewhere.
 
     Example:
-        >>> between(-0.01, 0.02)
-        '-1.00 to +2.00'
+        >>> print_table(["model", "accuracy"], [["student", "95.00 %"]])
+        model   accuracy
+        student  95.00 %
+        >>> print_table(["model", "accuracy"], [["student", "95.00 %"]], width=10)
+        model
+        student
     """
-    return NONE if low is None or high is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
+    from rich.console import Console
+    from rich.table import Table as RichTable
 
-
-def size(count: float | None) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> size(15_400), size(4_050_000)
-        ('15.4 kB', '4.0 MB')
-    """
-    if count is None:
-        return NONE
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def latency(value: float | Mapping[str, float] | None) -> str:
-    """Milliseconds of one image."""
-    median = value.get("median_ms") if isinstance(value, Mapping) else value
-    return NONE if median is None else f"{median:.3f} ms"
+    console = Console(markup=False, highlight=False, width=width or (None if sys.stdout.isatty() else 200))
+    table = RichTable(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    used = 0
+    for number, head in enumerate(heads):
+        used += max(len(head), *(len(row[number]) for row in rows)) + 1 if rows else len(head) + 1
+        if number and used > console.width + 1:
+            break
+        table.add_column(head, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row[: len(table.columns)])
+    console.print(table)

@@ -45,14 +45,14 @@ def sweep(
 
     Raises:
         RecipeError: if the grid is empty, or a key or value is not one of the recipe's.
-        ResumeError: if the folder holds a sweep of another recipe.
+        ResumeError: if the folder holds a sweep of another recipe, or one that is done over other values.
     """
     if not grid or not all(grid.values()):
         raise RecipeError("a sweep needs a key with values", cure="such as objective.kl.temperature=1,2,4,8")
     folder = make_folder(folder)
     chosen = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     recipes = [recipe.changed(values) for values in chosen]  # all are checked before the first is run
-    _same_recipe(folder, recipe)
+    _check_before(folder, recipe, grid)
     slugs = [slug(values) for values in chosen]
     points: list[dict[str, Any]] = []
     _write(folder, recipe, grid, points, command)
@@ -141,10 +141,17 @@ def _scores(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {**scores, "seconds": summary["seconds"]}
 
 
-def _same_recipe(folder: Path, recipe: Recipe) -> None:
+def _check_before(folder: Path, recipe: Recipe, grid: Mapping[str, Sequence[Any]]) -> None:
     file = folder / "sweep.json"
-    if file.exists() and read_json(file).get("recipe") != json.loads(json.dumps(recipe.to_dict())):
-        raise ResumeError(f"{folder} holds a sweep of another recipe", cure="give another folder with --out")
+    before = read_json(file) if file.exists() else None
+    if before is None:
+        return
+    cure = "give another folder with --out"
+    if before.get("recipe") != json.loads(json.dumps(recipe.to_dict())):
+        raise ResumeError(f"{folder} holds a sweep of another recipe", cure=cure)
+    if before.get("best") and before["grid"] != {key: list(values) for key, values in grid.items()}:
+        # A second winner would be a second look at the test split.
+        raise ResumeError(f"{folder} holds a sweep that is done, over other values", cure=cure)
 
 
 def _write(

@@ -52,7 +52,7 @@ def rate_factor(settings: Schedule, epochs: int, steps: int) -> Callable[[int], 
 
     def factor(step: int) -> float:
         if step < warm:
-            return (step + 1) / warm if warm >= 1 else 1.0
+            return min((step + 1) / warm, 1.0)
         if settings.name == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1.0)))
         if settings.name == "step":

@@ -127,7 +127,8 @@ class State:
         load_optimizer(self.optimizer, part(tensors, "optimizer"))
         if self.averaged is not None:
             load_module(self.averaged, part(tensors, "averaged"))
-        self.best = part(tensors, "best")
+        best = part(tensors, "best")  # a file has an order of its own
+        self.best = {name: best[name] for name in self.evaluated.state_dict()} if best else {}
         self.sums.copy_(tensors["sums"])
         if kept["scaler"]:
             self.scaler.load_state_dict(kept["scaler"])

@@ -327,7 +327,7 @@ def test_a_term_that_is_not_finite_is_named_with_its_samples() -> None:
     bad = z_t.clone()
     bad[1, 2], bad[4, 0] = math.nan, math.inf
     with pytest.raises(
-        NumericsError, match="'kl' is not finite for 2 of 6 samples .*22, 55.*logits of the teacher"
+        NumericsError, match=r"'kl' is not finite for 2 of 6 samples .*22, 55.*logits of the teacher"
     ) as e:
         Objective(MIXED)(Outputs(z_s), Outputs(bad), target=target, index=index)
     assert "student" not in e.value.what

@@ -30,6 +30,9 @@ TOLERANCE = 1e-3
 class Shipped(nn.Module):
     """A model as it ships: inputs as in a batch, normalized inside, logits out."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, module: nn.Module, normalization: Normalization, dims: int) -> None:
         super().__init__()
         self.module = module

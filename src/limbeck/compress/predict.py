@@ -58,7 +58,7 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
     return found
 
 
-def read_image(path: str | Path, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def read_image(path: str | Path, shape: tuple[int, ...]) -> Any:
     """A picture as float32 ``(C, H, W)`` in [0, 1], resized to ``shape``.
 
     Raises:

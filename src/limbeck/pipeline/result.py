@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The outcome of a run: its folder, its summary, and its models as plain modules.
 
@@ -25,7 +25,7 @@ class Result:
 
     folder: Path
     summary: dict[str, Any]
-    load: Callable[[str], nn.Module] | None = field(default=None, repr=False)
+    load: Callable[[str], nn.Module] | None = None
 
     @property
     def student(self) -> nn.Module:
@@ -49,6 +49,9 @@ class Result:
 
     def __str__(self) -> str:
         return f"{self.summary.get('verdict', '')}\nReport: {self.report}"
+
+    def __repr__(self) -> str:
+        return f"Result({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
         rows = []

@@ -109,6 +109,8 @@ def evaluate(context: Context, trained: Trained, teacher_says: Mapping[str, Tens
     key = key_of([{name: sha256(trained.file(name)) for name in WEIGHTS}, sorted(context.splits), data.fingerprint()])
     done = run.done(stage, key)
     if done is not None:
+        if not (run.path / f"{stage}.json").exists():  # a run of the same sweep did it
+            write_json(run.path / f"{stage}.json", done)
         return done
     found: dict[str, Any] = {"role": trained.role, "seed": trained.seed}
     for which in WEIGHTS:

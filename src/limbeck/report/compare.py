@@ -16,8 +16,8 @@ def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
         folders: of finished runs.
 
     Returns:
-        Rows with ``run``, ``data``, ``fingerprint`` (of the data), ``split``, mean accuracy of ``teacher``, ``control``,
-        ``student``, ``difference``, ``parameters``, ``weights_bytes``, ``latency_ms``.
+        Rows with ``run``, ``data``, its ``fingerprint``, ``split``, the mean accuracy of ``teacher``, ``control`` and
+        ``student``, ``difference``, and the student's ``parameters``, ``weights_bytes``, ``latency_ms``.
 
     Raises:
         FileError: if one is not the folder of a finished run.

@@ -16,7 +16,7 @@ from limbeck.report.read import NAMES
 # Okabe and Ito's colors, safe for the color-blind; drawn so, and then handed to the page's variables.
 COLORS = {"teacher": "#cc79a7", "control": "#d55e00", "control_hard_labels": "#009e73", "student": "#0072b2"}
 _INK, _FAINT = "#010203", "#040506"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,

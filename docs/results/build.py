@@ -1,0 +1,139 @@
+"""Write the pages of results from the summaries beside them: no number on those pages is typed by hand.
+
+    python docs/results/build.py [--collect RUNS]
+
+``--collect`` first copies ``summary.json``, ``sweep.json`` and ``sweep.svg`` of the named run folders into this folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from limbeck.report.numbers import count, difference, milliseconds, percent, size, spread
+
+HERE = Path(__file__).parent
+NAMES = {
+    "teacher": "teacher",
+    "control": "control",
+    "control_hard_labels": "control, hard labels",
+    "student": "student",
+}
+
+
+def collect(runs: Path, into: Path) -> None:
+    """Copy what the pages are written from."""
+    for run in sorted(path for path in runs.iterdir() if path.is_dir()):
+        for source, name in (
+            (run / "summary.json", "summary.json"),
+            (run / "best" / "summary.json", "summary.json"),
+            (run / "run.json", "run.json"),
+            (run / "best" / "run.json", "run.json"),
+            (run / "sweep.json", "sweep.json"),
+            (run / "sweep.svg", "sweep.svg"),
+        ):
+            if source.exists():
+                (into / run.name).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, into / run.name / name)
+
+
+def results(folder: Path) -> list[str]:
+    """The table of one run, with its provenance."""
+    summary, run = read(folder / "summary.json"), read(folder / "run.json")
+    models, environment = summary["models"], summary["environment"]
+    lines = [
+        f"`{run['command']}`  ",
+        f"{run['finished'] or run['created']}, {environment['processor']}, {environment['cores']} cores, "
+        f"threads: {environment['threads']}, torch {environment['torch']}; {summary['seconds']:.0f} s.",
+        "",
+        "| model | parameters | MACs | weights | latency | seeds | validation | test, selected epoch | 95 % interval "
+        "| test, last epoch | to control, points |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for role, model in models.items():
+        last = [one["metrics"]["last"]["test"]["accuracy"] for one in model["runs"]]
+        cells = [
+            NAMES[role],
+            count(model["parameters"]),
+            count(model["macs"]),
+            size(model["weights_bytes"]),
+            milliseconds(model["latency_ms"]),
+            str(len(model["runs"])),
+            percent(model["metrics"]["validation"]["accuracy"]),
+            percent(model["metrics"]["test"]["accuracy"]),
+            spread(summary["intervals"][role]),
+            percent(sum(last) / len(last)),
+            difference(summary["difference"]) if role == "student" else "–",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"**{summary['verdict']}**", ""]
+    lines += [f"- {one['severity']}: {one['message']}" for one in summary["findings"]]
+    for export in summary["exports"]:
+        lines.append(
+            f"- `{export['path']}`: {count(export['bytes'])} bytes, test accuracy "
+            f"{percent(export['metrics']['test']['accuracy'])}, largest difference of a logit "
+            f"{export['max_abs_difference']:.2g}, {milliseconds(export['latency_ms'])} in ONNX Runtime on one thread"
+        )
+    return [*lines, ""]
+
+
+def sweep(folder: Path) -> list[str]:
+    """The table of a sweep: validation only."""
+    found = read(folder / "sweep.json")
+    keys = list(found["grid"])
+    lines = [
+        f"`{found['command']}`",
+        "",
+        f"![Validation accuracy of student and control at every point]({folder.name}/sweep.svg)",
+        "",
+        f"| {' | '.join(key.rpartition('.')[2] for key in keys)} "
+        "| student, validation | 95 % interval | control, validation |",
+        f"|{'---|' * (len(keys) + 3)}",
+    ]
+    for point in found["points"]:
+        values = " | ".join(f"{point['values'][key]:g}" for key in keys)
+        student, control = point["student"], point.get("control")
+        mark = " ← chosen" if found["best"] and point["values"] == found["best"]["values"] else ""
+        shown = (
+            f"{percent(student['mean'])}{mark} | {spread(student)} | {percent(control['mean'] if control else None)}"
+        )
+        lines.append(f"| {values} | {shown} |")
+    return [*lines, ""]
+
+
+def read(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def build(template: Path) -> Path:
+    """Write a page from its template: ``{{results NAME}}`` and ``{{sweep NAME}}`` are replaced."""
+    lines: list[str] = []
+    for line in template.read_text(encoding="utf-8").splitlines():
+        words = line.strip().removeprefix("{{").removesuffix("}}").split()
+        if line.startswith("{{") and len(words) == 2:
+            make = {"results": results, "sweep": sweep}[words[0]]
+            lines += make(template.parent / words[1])
+        else:
+            lines.append(line)
+    page = template.with_suffix("")
+    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return page
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--collect", type=Path, metavar="RUNS", help="folder of run folders to copy from")
+    arguments = parser.parse_args()
+    if arguments.collect:
+        collect(arguments.collect, HERE)
+    for template in sorted(HERE.glob("*.md.in")):
+        print(build(template))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Exported files: they say what the model says, from the file alone, or they are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from limbeck.compress import predict_images
+from limbeck.compress.onnx import compare, export_onnx, run_onnx
+from limbeck.compress.predict import open_onnx, read_image
+from limbeck.data import Normalization, Split
+from limbeck.errors import DataError, ExportError, FileError
+from limbeck.evaluation.predict import predict
+
+CLASSES = ("cat", "dog", "cow")
+NORMALIZATION = Normalization((0.2, 0.4, 0.6), (0.5, 0.25, 0.125))
+
+
+def net() -> nn.Module:
+    torch.manual_seed(1)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4 * 36, 3)
+    )
+    module(torch.rand(64, 3, 8, 8))  # statistics of its own for the norm
+    return module
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    module, path = net(), tmp_path_factory.mktemp("onnx") / "net.onnx"
+    module.train()
+    export_onnx(module, path, normalization=NORMALIZATION, shape=(3, 8, 8), classes=CLASSES, name="tiny")
+    assert module.training  # the user's module is left as it was
+    return path, module
+
+
+def by_hand(module: nn.Module, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    mean, std = (np.array(one, dtype=np.float32).reshape(1, 3, 1, 1) for one in (NORMALIZATION.mean, NORMALIZATION.std))
+    with torch.no_grad():
+        return module.eval()(torch.from_numpy((images - mean) / std)).numpy()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_any_batch_with_the_normalization_inside(exported: tuple[Path, nn.Module], batch: int) -> None:
+    path, module = exported
+    images = np.random.default_rng(batch).random((batch, 3, 8, 8), dtype=np.float32)
+    session, _ = open_onnx(path)
+    np.testing.assert_allclose(session.run(["logits"], {"image": images})[0], by_hand(module, images), atol=1e-4)
+
+
+def test_a_whole_split_is_run_and_compared(exported: tuple[Path, nn.Module]) -> None:
+    path, module = exported
+    split = Split(torch.rand(300, 3, 8, 8), [0, 1, 2] * 100, CLASSES, "test")
+    reference, _ = predict(module, NORMALIZATION, split)
+    found = compare(path, run_onnx(path, split), reference)
+    assert found["agreement"] == 1.0
+    assert found["max_abs_difference"] < 1e-4
+    moved = reference.clone()
+    moved[17, 1] += 0.1 * float(reference.abs().max())
+    with pytest.raises(ExportError, match="differs from the model"):
+        compare(path, run_onnx(path, split), moved)
+    with pytest.raises(ExportError, match="logits"):
+        compare(path, reference[:, :2], reference)
+    broken = reference.clone()
+    broken[0, 0] = float("nan")
+    with pytest.raises(ExportError, match="differs"):
+        compare(path, broken, reference)
+
+
+def test_the_file_knows_its_classes_and_input(exported: tuple[Path, nn.Module]) -> None:
+    kept = {one.key: one.value for one in onnx.load(exported[0]).metadata_props}
+    assert json.loads(kept["classes"]) == list(CLASSES)
+    assert json.loads(kept["shape"]) == [3, 8, 8]
+    assert json.loads(kept["normalization"]) == {"mean": [0.2, 0.4, 0.6], "std": [0.5, 0.25, 0.125]}
+    assert kept["model"] == "tiny"
+
+
+def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(
+    exported: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    path, module = exported
+    again = export_onnx(
+        module, tmp_path / "again.onnx", normalization=NORMALIZATION, shape=(3, 8, 8), classes=CLASSES, name="tiny"
+    )
+    assert again.read_bytes() == path.read_bytes()
+    assert b"site-packages" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_a_picture_is_classified_from_the_file_alone(
+    exported: tuple[Path, nn.Module], tmp_path: Path, mode: str
+) -> None:
+    path, module = exported
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert(mode)
+    picture.save(tmp_path / "a.png")
+    found = predict_images(path, [tmp_path / "a.png"])[0]
+    shown = np.asarray(picture.convert("RGB"), dtype=np.float32).transpose(2, 0, 1)[None] / 255
+    logits = by_hand(module, shown)[0].astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum()
+    assert found["class"] == CLASSES[int(shares.argmax())]
+    assert found["probability"] == pytest.approx(shares.max(), abs=1e-4)
+    assert list(found["probabilities"].values()) == pytest.approx(shares.tolist(), abs=1e-4)
+
+
+def test_a_picture_of_another_size_is_resized_whole(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 16), (255, 0, 51)).save(tmp_path / "flat.png")
+    read = read_image(tmp_path / "flat.png", (3, 8, 8))
+    assert read.shape == (3, 8, 8)
+    np.testing.assert_allclose(read[:, 0, 0], [1.0, 0.0, 0.2], atol=1e-6)
+
+
+def test_what_is_no_picture_is_named(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(DataError, match=r"text\.png"):
+        predict_images(exported[0], [tmp_path / "text.png"])
+    with pytest.raises(DataError, match=r"gone\.png"):
+        predict_images(exported[0], [tmp_path / "gone.png"])
+
+
+def test_a_damaged_or_foreign_file_is_refused_by_name(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    data = exported[0].read_bytes()
+    for number, content in enumerate((b"", b"not onnx at all", data[: len(data) // 2])):
+        file = tmp_path / f"bad{number}.onnx"
+        file.write_bytes(content)
+        with pytest.raises((FileError, ExportError), match=file.name):
+            open_onnx(file)
+    foreign = onnx.load(exported[0])
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(ExportError, match="not exported by limbeck"):
+        open_onnx(tmp_path / "foreign.onnx")
+
+
+def test_weights_outside_the_file_are_not_read(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    model = onnx.load(exported[0])
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(4096))
+    tensor = next(one for one in model.graph.initializer if len(one.raw_data) > 64)
+    size = len(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "../secret.bin"), ("offset", "0"), ("length", str(size))):
+        tensor.external_data.add(key=key, value=value)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(FileError, match=r"m\.onnx"):
+        open_onnx(tmp_path / "in" / "m.onnx")
+
+
+class Untraceable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if float(x.sum()) > 0:
+            return x.flatten(1)[:, :3]
+        return -x.flatten(1)[:, :3]
+
+
+def test_a_model_that_can_not_be_traced_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="model 'odd' can not be exported"):
+        export_onnx(
+            Untraceable(),
+            tmp_path / "m.onnx",
+            normalization=NORMALIZATION,
+            shape=(3, 8, 8),
+            classes=CLASSES,
+            name="odd",
+        )
+    assert not (tmp_path / "m.onnx").exists()

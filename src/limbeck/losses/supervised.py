@@ -58,7 +58,7 @@ def cross_entropy(
             f"class_weights has {len(class_weights)} numbers for {classes} classes",
             cure="give one weight for each class, in the order of the classes",
         )
-    logits = wide(student).movedim(axis, 1)  # torch wants the classes there; a view, and itself for axis 1
+    logits = wide(student) if axis == 1 else wide(student).movedim(axis, 1)  # torch wants the classes there
     try:
         value = functional.cross_entropy(
             logits, target, reduction="none", ignore_index=UNLABELED, label_smoothing=label_smoothing

@@ -1,0 +1,125 @@
+"""Models by name, their published sizes, and weights that fit or are refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.errors import FileError, ModelError
+from limbeck.evaluation.sizes import macs, parameters
+from limbeck.files import write_tensors
+from limbeck.models import build, load_weights, user_models
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "expected"),
+    [
+        ("conv_mnist", (1, 28, 28), {}, 1_011_466),  # as the published notebook prints it
+        ("mlp_784", (1, 28, 28), {}, 784 * 784 + 784 + 784 * 784 + 784 + 784 * 10 + 10),
+        ("mlp_784", (1, 28, 28), {"hidden": [128]}, 784 * 128 + 128 + 1290),
+        ("digits_student", (1, 8, 8), {}, 3_706),
+        ("cnn5", (3, 32, 32), {}, 279_466),  # 0.28 M
+    ],
+)
+def test_parameters(name: str, shape: tuple[int, ...], options: dict[str, object], expected: int) -> None:
+    module = build(f"limbeck/{name}", input_shape=shape, classes=10, options=options)
+    assert parameters(module) == expected
+    assert module.eval()(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_macs_of_the_mnist_teacher_by_hand() -> None:
+    module = build("limbeck/conv_mnist", input_shape=(1, 28, 28), classes=10)
+    assert macs(module, (1, 28, 28)) == 26 * 26 * 32 * 9 + 23 * 23 * 64 * 32 * 9 + 7744 * 128 + 128 * 10
+
+
+def test_starting_weights_depend_on_the_seed_only() -> None:
+    torch.manual_seed(1)
+    first = build("limbeck/mlp_784", input_shape=(1, 8, 8), classes=3, seed=4)
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    again = build("limbeck/mlp_784", input_shape=(1, 8, 8), classes=3, seed=4)
+    other = build("limbeck/mlp_784", input_shape=(1, 8, 8), classes=3, seed=5)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(next(first.parameters()), next(other.parameters()))
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)  # building draws nothing from the user's generator
+
+
+def test_torchvision_and_timm_by_name() -> None:
+    module = build("torchvision/resnet18", input_shape=(3, 32, 32), classes=7)
+    assert parameters(module) == 11_689_512 - 1000 * 513 + 7 * 513  # torchvision's documented size, another head
+    small = build("timm/resnet10t", input_shape=(1, 32, 32), classes=5)
+    assert small.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("limbeck/conv_mnits", "did you mean 'conv_mnist'"),
+        ("torchvison/resnet18", "did you mean 'torchvision'"),
+        ("torchvision/resnet19", "did you mean 'resnet1"),
+        ("timm/resnet10x", "did you mean 'resnet"),
+        ("os/system", "in no known namespace"),
+        ("resnet18", "in no known namespace"),
+        ("user/mine", "no model 'user/mine'"),
+    ],
+)
+def test_an_unknown_name_is_answered(name: str, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        build(name, input_shape=(3, 32, 32), classes=10)
+
+
+def test_a_model_for_another_input_is_refused() -> None:
+    with pytest.raises(ModelError, match="at least 8×8"):
+        build("limbeck/conv_mnist", input_shape=(1, 4, 4), classes=10)
+    with pytest.raises(ModelError, match="does not take the options"):
+        build("limbeck/cnn5", input_shape=(3, 32, 32), classes=10, options={"depth": 3})
+
+
+def test_weights_in_every_form_that_is_read(tmp_path: Path) -> None:
+    source = nn.Linear(3, 2)
+    write_tensors(tmp_path / "w.safetensors", source.state_dict())
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    torch.save(
+        {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "c.pt"
+    )
+    for name in ("w.safetensors", "w.pth", "c.pt"):
+        found = load_weights(nn.Linear(3, 2), tmp_path / name, name="linear")
+        assert torch.equal(found.weight, source.weight)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "w.safetensors", {"weight": torch.zeros(2, 4), "bais": torch.zeros(2)})
+    with pytest.raises(ModelError) as caught:
+        load_weights(nn.Linear(3, 2), tmp_path / "w.safetensors", name="linear")
+    for told in ("'bias' is missing; did you mean 'bais'?", "'bais' is not in the model", "(2, 4)", "(2, 3)"):
+        assert told in str(caught.value)
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "owned",)
+
+    torch.save({"weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(FileError, match=r"evil\.pth can not be read as plain weights"):
+        load_weights(nn.Linear(3, 2), tmp_path / "evil.pth", name="linear")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_models_of_the_users_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n\n\ndef tiny(classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(4, classes))\n"
+    )
+    found = user_models(file)
+    module = build("user/tiny", input_shape=(1, 2, 2), classes=3, user=found)
+    assert module(torch.zeros(1, 1, 2, 2)).shape == (1, 3)
+    with pytest.raises(ModelError, match="did you mean 'tiny'"):
+        build("user/tinny", input_shape=(1, 2, 2), classes=3, user=found)
+    (tmp_path / "broken.py").write_text("raise ValueError('no')")
+    with pytest.raises(ModelError, match=r"broken\.py fails: ValueError"):
+        user_models(tmp_path / "broken.py")

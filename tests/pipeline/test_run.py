@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import limbeck
-from limbeck.errors import FileError, ModelError, ResumeError
+from limbeck.errors import FileError, ModelError, RecipeError, ResumeError
 from limbeck.evaluation.predict import predict
 from limbeck.files import sha256
 from limbeck.models import DigitsStudent
@@ -188,6 +188,20 @@ def test_a_model_that_ends_in_softmax_is_refused_with_the_cure(tmp_path: Path) -
         limbeck.distill(soft, plain, (x, y), run=tmp_path / "a", quiet=True)
     with pytest.raises(ModelError, match="softmax"):
         limbeck.distill(plain, soft, (x, y), run=tmp_path / "b", quiet=True)
+
+
+def test_a_teacher_function_that_ends_in_softmax_is_refused(tmp_path: Path) -> None:
+    x, y = torch.rand(60, 1, 8, 8), torch.arange(60) % 3
+    plain = limbeck.models.MLP((1, 8, 8), 3, hidden=[8])
+    with pytest.raises(ModelError, match="softmax"):
+        limbeck.distill(lambda x: torch.softmax(plain(x), 1), plain, (x, y), run=tmp_path / "a", quiet=True)
+
+
+def test_what_can_not_end_well_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"student\.labels is 5000; the training split has 1005"):
+        execute(short(**{"student.labels": 5000}), tmp_path / "r", quiet=True)
+    assert not list((tmp_path / "r").rglob("*.safetensors"))
+    execute(short(seeds=1), tmp_path / "r", quiet=True, score_test=False)  # the folder is free for the corrected recipe
 
 
 def test_a_users_modules_are_left_as_they_were(tmp_path: Path) -> None:

@@ -45,12 +45,15 @@ class Run:
         self.was_done = False
         if file.exists():
             before = read_json(file)
-            if before.get("recipe") != asked:
+            same = before.get("recipe") == asked
+            if not same and self._has_work():
                 raise ResumeError(
                     f"{self.path} holds a run of another recipe ({before.get('name')}, {before.get('created')})",
                     cure="give another folder with --out, or remove that one",
                 )
-            created, self.was_done = before["created"], before.get("status") == "done"
+            # A run that failed before it made anything leaves its folder to the corrected recipe.
+            created = before["created"] if same else created
+            self.was_done = same and before.get("status") == "done"
             if self.was_done:
                 self.info = before
                 return
@@ -69,6 +72,9 @@ class Run:
             "environment": environment(),
         }
         write_json(file, self.info)
+
+    def _has_work(self) -> bool:
+        return any(self.path.rglob("*.safetensors"))
 
     def finish(self, status: str) -> None:
         """Write how the run ended."""

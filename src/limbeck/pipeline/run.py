@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,21 @@ from torch import Tensor, nn
 from limbeck.compress.card import model_card
 from limbeck.data.data import few_labels
 from limbeck.data.split import Split
-from limbeck.errors import ExportError, LimbeckError, ResumeError
+from limbeck.errors import ExportError, FileError, LimbeckError, RecipeError, ResumeError
 from limbeck.files import read_json, write_json, write_text
 from limbeck.models.lookup import user_models
 from limbeck.objective import Objective, supervised
 from limbeck.outputs import Outputs
 from limbeck.pipeline import summary as told
 from limbeck.pipeline.estimate import estimate
-from limbeck.pipeline.experiment import Experiment, from_recipe
+from limbeck.pipeline.experiment import Experiment, check_fits, from_recipe
 from limbeck.pipeline.folder import Run, environment
 from limbeck.pipeline.recipe import Recipe
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
 from limbeck.report.render import write_report
-from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher
+from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher, check_logits
 from limbeck.training.precision import choose
 from limbeck.training.progress import reporter
 
@@ -58,7 +59,8 @@ def execute(
     run.begin(recipe["name"], recipe, command)
     if run.was_done:
         return finished(run.path)
-    experiment = from_recipe(recipe, user_models(models) if models else None)
+    with _noting_a_stop(run):
+        experiment = from_recipe(recipe, user_models(models) if models else None)
     return conduct(experiment, run, quiet=quiet, score_test=score_test)
 
 
@@ -99,19 +101,42 @@ def conduct(experiment: Experiment, run: Run, *, quiet: bool = False, score_test
     try:
         if experiment.threads:
             torch.set_num_threads(experiment.threads)
-        return _conduct(Context(experiment, run, reporter(quiet=quiet), score_test), began)
-    except (LimbeckError, KeyboardInterrupt):
-        run.finish("stopped")
-        raise
+        with _noting_a_stop(run):
+            return _conduct(Context(experiment, run, reporter(quiet=quiet), score_test), began)
     finally:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _noting_a_stop(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except (LimbeckError, KeyboardInterrupt):
+        with suppress(FileError):  # the disk may be what failed
+            run.finish("stopped")
+        raise
+
+
+def _check_first(experiment: Experiment) -> None:
+    """Refuse what can not end well before anything is trained."""
+    candidates = experiment.teachers if isinstance(experiment.teachers, list) else []
+    for candidate in [*candidates, experiment.student]:
+        check_fits(candidate.make(experiment.seeds[0]), candidate, experiment.data)
+    having = experiment.data.train.labeled
+    if experiment.labels is not None and experiment.labels > having:
+        raise RecipeError(
+            f"student.labels is {experiment.labels}; the training split has {having} labels",
+            cure="give fewer, or leave the key out to use them all",
+        )
+
+
 def _conduct(context: Context, began: float) -> Result:
     experiment = context.experiment
+    _check_first(experiment)
     estimate(context)
     teacher, members = _teacher(context)
     says = listen(context, teacher, _digest(members))
+    check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
     trained = _students(context, teacher, says, _digest(members))
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}

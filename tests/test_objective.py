@@ -49,7 +49,8 @@ def test_the_value_by_hand() -> None:
     log_s, log_t = log_softmax(z_s.numpy() / 4), log_softmax(z_t.numpy() / 4)
     soft = 16 * (np.exp(log_t) * (log_t - log_s)).sum(axis=1).mean()
     objective = Objective([supervised(0.1), term("kl", 0.9, temperature=4.0)])
-    total, terms = objective(Outputs(z_s), Outputs(z_t), target=target)
+    total, terms = objective(Outputs(z_s.requires_grad_()), Outputs(z_t), target=target)
+    assert total.requires_grad
     assert total.item() == pytest.approx(0.1 * hard + 0.9 * soft, rel=1e-12)
     assert terms["supervised"].item() == pytest.approx(hard, rel=1e-12)
     assert terms["kl"].item() == pytest.approx(soft, rel=1e-12)
@@ -393,6 +394,19 @@ def test_the_control_of_an_objective_without_labels_learns_from_labels() -> None
         assert Objective(terms).without_teacher().to_recipe() == Objective([supervised(1.0)]).to_recipe()
 
 
+def test_a_term_of_weight_0_is_computed_without_a_graph() -> None:
+    graphs = []
+
+    def watching(student: Tensor) -> Tensor:
+        graphs.append(torch.is_grad_enabled())
+        return student.sum(dim=1)
+
+    z = Outputs(draw(3, 4).requires_grad_())
+    for weight in (0.0, 0.5):
+        Objective([supervised(), term(watching, weight)])(z, None, target=torch.tensor([0, 1, 2]))
+    assert graphs == [False, True]
+
+
 def test_the_control_keeps_what_has_no_teacher() -> None:
     def entropy(student: Tensor) -> Tensor:
         return torch.special.entr(student.softmax(dim=1)).sum(dim=1)
@@ -403,6 +417,8 @@ def test_the_control_keeps_what_has_no_teacher() -> None:
     control = Objective([supervised(0.1), term(focal, 0.3), term(entropy, 0.01), term("kl")]).without_teacher()
     weights = {one.name: one.weight for one in control.terms}
     assert weights == pytest.approx({"supervised": 0.25, "focal": 0.75, "entropy": 0.01})
+    unlabeled = Objective([term("kl"), term(entropy, 0.01)]).without_teacher()
+    assert {one.name: one.weight for one in unlabeled.terms} == {"supervised": 1.0, "entropy": 0.01}
 
 
 def test_the_second_control_learns_from_hard_labels() -> None:

@@ -203,6 +203,14 @@ def test_everything_masked_gives_zero_with_a_graph() -> None:
     assert bool((z.grad == 0).all())
 
 
+def test_the_gradient_of_what_is_masked_is_exactly_zero() -> None:
+    z_s, z_t = logits(64, 11, seed=24, dtype=torch.float32), logits(64, 11, seed=25, dtype=torch.float32)
+    mask = torch.arange(64) % 2 == 0
+    slope = gradient(z_s, z_t, mask=mask, temperature=3.0)
+    assert bool((slope[~mask] == 0).all())
+    assert bool((slope[mask].abs().sum(dim=1) > 1e-3).all())
+
+
 def test_permuting_the_batch_permutes_the_losses() -> None:
     z_s, z_t, order = logits(6, 4, seed=20), logits(6, 4, seed=21), torch.tensor([3, 0, 5, 1, 2, 4])
     torch.testing.assert_close(kl(z_s[order], z_t[order]), kl(z_s, z_t)[order], rtol=0, atol=0)

@@ -53,13 +53,11 @@ def kl(
     if not temperature > 0:
         raise RecipeError(f"kl.temperature is {temperature}, expected a number above 0")
     student, teacher = wide(student), wide(teacher.detach())
-    if mask is not None:  # before the softmax: a NaN that is masked afterwards still makes the gradient NaN
+    if mask is not None:  # equal logits: value 0; and a NaN masked after the softmax would still spoil the gradient
         fits("kl", "mask", mask, student, axis, torch.bool)
         keep = mask.unsqueeze(axis)
         student, teacher = (torch.where(keep, logits, 0.0) for logits in (student, teacher))
     log_s = torch.log_softmax(student / temperature, dim=axis)
     log_t = torch.log_softmax(teacher / temperature, dim=axis)
     value = (log_t.exp() * (log_t - log_s)).sum(dim=axis)  # fewer passes over dense maps than torch's kl_div
-    if square:
-        value = value * temperature**2
-    return value if mask is None else torch.where(mask, value, 0.0)
+    return value * temperature**2 if square else value

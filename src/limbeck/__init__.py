@@ -27,6 +27,7 @@ _PUBLIC: dict[str, str | None] = {
     "Teacher": "limbeck.teachers",
     "as_teacher": "limbeck.teachers",
     "Objective": "limbeck.objective",
+    "hard_labels": "limbeck.objective",
     "supervised": "limbeck.objective",
     "term": "limbeck.objective",
     "predict_images": "limbeck.compress",

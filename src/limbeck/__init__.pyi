@@ -8,6 +8,7 @@ from .data import Normalization as Normalization
 from .data import Views as Views
 from .errors import LimbeckError as LimbeckError
 from .objective import Objective as Objective
+from .objective import hard_labels as hard_labels
 from .objective import supervised as supervised
 from .objective import term as term
 from .outputs import Outputs as Outputs

@@ -99,7 +99,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
         lambda: files.make_folder(file),
         lambda: Journal(file / "metrics.jsonl").append({}),
     ):
-        with pytest.raises(FileError, match="file.* can not be written") as caught:
+        with pytest.raises(FileError, match=r"file.* can not be written") as caught:
             write()
         assert caught.value.exit_code == 6
     assert file.read_text() == "in the way"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from limbeck.data.batch import Batch
-from limbeck.data.order import permutation
+from limbeck.data.order import permutation, reseeded
 from limbeck.data.split import LoaderSplit, Split
 from limbeck.data.views import Views
+from limbeck.errors import RecipeError
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -25,7 +27,7 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
         2
     """
     if isinstance(split, LoaderSplit):
-        return len(split.loader)
+        return split.steps
     return len(_bounds(len(split), batch_size))
 
 
@@ -50,7 +52,11 @@ def batches(
         views: augmentation, None for none.
         shuffle: False: in the split's own order.
         start: number of the first batch; those before are not computed.
-        workers: processes that prepare batches; the batches are the same at any number.
+        workers: processes that prepare batches; the batches are the same at any number. The random transforms of
+            a Dataset are seeded by (seed, epoch, batch number), so they too come out the same.
+
+    Raises:
+        RecipeError: if ``batch_size`` is below 1, or views are asked for where samples have no address.
 
     Example:
         >>> split = Split(torch.zeros(5, 1), [0] * 5, ["a"], "train")
@@ -58,6 +64,11 @@ def batches(
         [2, 3]
     """
     if isinstance(split, LoaderSplit):
+        if views is not None and not views.identity:
+            raise RecipeError(
+                f"split '{split.name}' is a DataLoader: its samples have no address, so no view of them can be made",
+                cure="give the Dataset, or leave the views to the Dataset's own transforms",
+            )
         yield from islice(split.stream(), start, None)
         return
     order = permutation(seed, epoch, len(split)) if shuffle else torch.arange(len(split))
@@ -89,12 +100,16 @@ class _Maker:
     def __getitem__(self, number: int) -> Batch:
         start, stop = self.bounds[number]
         index = self.order[start:stop]
-        inputs, target = self.split.fetch(index)
+        own = nullcontext() if self.split.replayable else reseeded(self.seed, self.epoch, number)
+        with own:
+            inputs, target = self.split.fetch(index)
         return Batch(index, self.views(inputs, seed=self.seed, sample=index, view=self.epoch), target)
 
 
 def _bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
+    if batch_size < 1:
+        raise RecipeError(f"batch_size is {batch_size}, expected 1 or more")
     starts = list(range(0, size, batch_size))
-    if len(starts) > 1 and size - starts[-1] == 1:
+    if batch_size > 1 and len(starts) > 1 and size - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], size], strict=True))

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from limbeck.data.arrays import as_images
 from limbeck.data.normalization import Normalization
 from limbeck.data.split import DatasetSplit, LoaderSplit, Split
-from limbeck.errors import DataError, RecipeError
+from limbeck.errors import DataError, RecipeError, nearest
 
 Share = float | int
 
@@ -31,8 +32,8 @@ class Data:
         test: samples that nothing depends on; None: a stratified fifth of the training samples.
         unlabeled: further training inputs without labels: arrays, or a folder of images of one size.
         classes: class names.
-        normalization: ``auto`` (measured on the training split), ``none``, or a Normalization. A user's floats,
-            Datasets and DataLoaders are taken as prepared: ``auto`` means none for them.
+        normalization: ``measured`` (on the training split), ``none``, a Normalization, or ``auto``: measured for
+            arrays of bytes and none for floats, Datasets and DataLoaders, which are taken as prepared.
         name: for reports.
         seed: of the splits that are made here.
 
@@ -62,10 +63,12 @@ class Data:
 
             found = read_arrays(train)
             train, classes = found["train"], classes or found["classes"]
-            validation, test = validation or found["validation"], test or found["test"]
+            validation = found["validation"] if validation is None else validation
+            test = found["test"] if test is None else test
             unlabeled = found["unlabeled"] if unlabeled is None else unlabeled
         self.name, self.seed = name, seed
         self.notes: list[str] = []
+        prepared = isinstance(train, Dataset | DataLoader | DatasetSplit | LoaderSplit)
         self.train = as_split(train, classes, "train")
         self.classes = self.train.classes
         self.test = self._given_or_made(test, "test", 0.2)
@@ -73,7 +76,7 @@ class Data:
         if unlabeled is not None:
             self.train = self.train.joined(_as_unlabeled(unlabeled, self.train))
         _check(self)
-        self.normalization = self._choose(normalization)
+        self.normalization = self._choose(normalization, prepared)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -111,28 +114,33 @@ class Data:
             self.notes.append(f"no {name} split was given: {len(made)} training samples were set aside, stratified")
         return made
 
-    def _choose(self, normalization: str | Normalization) -> Normalization:
+    def _choose(self, normalization: str | Normalization, prepared: bool) -> Normalization:
         channels = self.shape[0] if len(self.shape) == 3 else 1
         if isinstance(normalization, Normalization):
             if len(normalization.mean) not in {1, channels}:
                 raise RecipeError(f"normalization has {len(normalization.mean)} channels, the data {channels}")
             return normalization
-        if normalization not in {"auto", "none"}:
-            raise RecipeError(f"normalization is '{normalization}', expected auto, none, or mean and std")
-        prepared = isinstance(self.train, LoaderSplit | DatasetSplit)
-        if normalization == "none" or prepared or (self.train.inputs.is_floating_point() and self.name == "data"):
-            return Normalization.none(channels)
-        return Normalization.measure(self.train)
+        if normalization not in ("auto", "measured", "none"):
+            raise RecipeError(f"normalization is '{normalization}', expected auto, measured, none, or mean and std")
+        if normalization == "auto":
+            normalization = "none" if prepared or self.train.inputs.is_floating_point() else "measured"
+        return Normalization.none(channels) if normalization == "none" else Normalization.measure(self.train)
 
 
 def as_split(value: Any, classes: Sequence[str] | None, name: str) -> Split:
-    """Make a split of arrays, a Dataset or a DataLoader; see :class:`Data`."""
+    """Make a split of arrays, a Dataset or a DataLoader; see :class:`Data`.
+
+    Arrays of images may have their channels last or lack them, see :func:`limbeck.data.arrays.as_images`. Labels may
+    be names: those in ``classes``, else the sorted names that occur.
+    """
     if isinstance(value, Split):
         return value
     if isinstance(value, DataLoader):
         return LoaderSplit(value, classes, name)
     if isinstance(value, Dataset):
-        return DatasetSplit(value, classes, name)
+        if type(value) is not TensorDataset or not _in_memory(value):
+            return DatasetSplit(value, classes, name)
+        value = value.tensors if len(value.tensors) == 2 else value.tensors[0]
     inputs, targets = value if isinstance(value, tuple | list) and len(value) == 2 else (value, None)
     if not isinstance(inputs, Tensor | np.ndarray):
         raise DataError(
@@ -142,8 +150,39 @@ def as_split(value: Any, classes: Sequence[str] | None, name: str) -> Split:
     if classes is None:
         if targets is None:
             raise DataError(f"split '{name}' has no labels, and classes= does not say how many classes there are")
-        classes = [str(one) for one in range(int(np.max(np.asarray(targets))) + 1)]
-    return Split(inputs, targets, classes, name)
+        classes = _names(targets, name)
+    if targets is not None and np.asarray(targets).dtype.kind in "US":
+        targets = _numbers(targets, classes, name)
+    return Split(as_images(inputs), targets, classes, name)
+
+
+def _in_memory(dataset: TensorDataset) -> bool:
+    kinds = [(tensor.ndim, tensor.is_floating_point()) for tensor in dataset.tensors]
+    return len(kinds) == 1 or (len(kinds) == 2 and kinds[1] == (1, False))
+
+
+def _names(targets: Any, name: str) -> list[str]:
+    values = np.asarray(targets)
+    if values.dtype.kind in "US":
+        return sorted({str(one) for one in values.tolist()})
+    if not values.size or values.dtype.kind not in "iufb":
+        raise DataError(
+            f"split '{name}' has {values.size} labels of type {values.dtype}",
+            cure="give class numbers from 0, or names",
+        )
+    return [str(one) for one in range(int(values.max()) + 1)]
+
+
+def _numbers(targets: Any, classes: Sequence[str], name: str) -> Tensor:
+    place = {str(one): number for number, one in enumerate(classes)}
+    names = [str(one) for one in np.asarray(targets).tolist()]
+    for at, one in enumerate(names):
+        if one not in place:
+            raise DataError(
+                f"sample {at} of split '{name}' has the label '{one}', which is no class{nearest(one, place)}",
+                cure=f"the classes are {', '.join(list(place)[:10])}",
+            )
+    return torch.tensor([place[one] for one in names])
 
 
 def stratified(targets: Tensor, share: Share, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -209,13 +248,19 @@ def _image_folder(folder: Path, train: Split) -> Tensor:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds) if folder.is_dir() else []
     if not files:
         raise DataError(f"{folder} holds no images", cure="give a folder of .png or .jpg files")
+    if isinstance(train, DatasetSplit) or len(train.shape) != 3:
+        raise DataError(
+            f"a folder of images does not fit the split 'train', whose inputs have shape {train.shape}"
+            + (" and a Dataset's own transforms" if isinstance(train, DatasetSplit) else ""),
+            cure="give a Dataset over the folder, with the transforms of the training samples",
+        )
     channels, height, width = train.shape
     pictures = []
     for path in files:
         try:
             with Image.open(path) as image:
                 picture = np.array(image.convert("L" if channels == 1 else "RGB"))
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path} is not a readable image ({error})") from None
         if picture.shape[:2] != (height, width):
             raise DataError(f"{path} is {picture.shape[0]}×{picture.shape[1]}, the training images {height}×{width}")

@@ -33,6 +33,8 @@ class Normalization:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise RecipeError(f"normalization has {len(self.mean)} means and {len(self.std)} deviations")
+        if not all(abs(value) < float("inf") for value in self.mean):
+            raise RecipeError(f"normalization.mean is {list(self.mean)}, expected finite numbers")
         if not all(0 < value < float("inf") for value in self.std):
             raise RecipeError(f"normalization.std is {list(self.std)}, expected positive numbers")
 

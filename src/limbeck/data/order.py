@@ -5,6 +5,9 @@ The mixing function is SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014).
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,6 +55,32 @@ def permutation(seed: int, epoch: int, size: int) -> Tensor:
 def stream_seed(seed: int, step: int, rank: int = 0) -> int:
     """The seed of torch's generator for one training step, so that dropout depends on (seed, rank, step) only."""
     return int(hashed(seed, rank, step)) >> 1
+
+
+@contextmanager
+def reseeded(*address: int) -> Iterator[None]:
+    """Seed the global generators of torch (CPU), numpy and Python from an address, and put them back afterwards.
+
+    For other people's code that consumes randomness, such as the transforms of a Dataset.
+
+    Example:
+        >>> with reseeded(0, 1):
+        ...     first = torch.rand(())
+        >>> with reseeded(0, 1):
+        ...     print(bool(torch.rand(()) == first))
+        True
+    """
+    seed = int(hashed(*address)) >> 1
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
 
 
 def _unsigned(part: Any) -> NDArray[np.uint64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from limbeck.data.data import Data, Share
 from limbeck.data.normalization import Normalization
 from limbeck.errors import DataError, RecipeError, nearest
 
+_MNIST = [f"{stem}-{kind}" for stem in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 _DIGITS = [str(digit) for digit in range(10)]
 
 
@@ -63,6 +65,8 @@ def load(
         if share is not None and parts.get(name) is not None and not isinstance(parts[name], float | int):
             raise RecipeError(f"data.{name} is {share}, but '{source}' has a {name} split of its own")
         parts[name] = parts.get(name) if share is None else share
+    # A named source's floats are raw, unlike a user's own, so that auto means measured for them.
+    normalization = "measured" if isinstance(normalization, str) and normalization == "auto" else normalization
     return Data(**parts, normalization=normalization, name=source, seed=seed)
 
 
@@ -82,7 +86,7 @@ def _arrays(path: str | Path | None) -> dict[str, Any]:
 
 def _mnist(root: Path, download: bool) -> dict[str, Any]:
     folder = root / "MNIST" / "raw"
-    if download and not folder.is_dir():
+    if download and not all(_present(folder / name) for name in _MNIST):
         from torchvision.datasets import MNIST
 
         try:
@@ -102,6 +106,10 @@ def _mnist(root: Path, download: bool) -> dict[str, Any]:
     return {**parts, "validation": 5000, "classes": _DIGITS}
 
 
+def _present(path: Path) -> bool:
+    return path.is_file() or Path(f"{path}.gz").is_file()
+
+
 def read_idx(path: str | Path, *, axes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Read a file of the idx format, as it is or gzipped (``.gz``).
 
@@ -114,17 +122,20 @@ def read_idx(path: str | Path, *, axes: int) -> np.ndarray[Any, np.dtype[np.uint
     """
     plain, packed = Path(path), Path(f"{path}.gz")
     found = plain if plain.is_file() else packed
+    again = "fetch it again: remove it and set download: true"
     cure = "put MNIST's four files there, or set download: true"
     try:
         data = found.read_bytes() if found is plain else gzip.decompress(found.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{packed} is missing, and so is {plain.name}", cure=cure) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{found} is damaged ({error})", cure="fetch it again, or set download: true") from None
+        raise DataError(f"{found} is damaged ({error})", cure=again) from None
     if len(data) < 4 + 4 * axes or data[:4] != bytes([0, 0, 8, axes]):
-        raise DataError(f"{found} is no idx file of bytes with {axes} axes", cure=cure)
+        raise DataError(f"{found} is no idx file of bytes with {axes} axes", cure=again)
     shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
     values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes)
-    if values.size != np.prod(shape):
-        raise DataError(f"{found} says {shape} and holds {values.size} bytes: it is cut off", cure=cure)
+    if values.size != math.prod(shape):
+        raise DataError(
+            f"{found} says {shape}, {math.prod(shape)} bytes, and holds {values.size}: it is damaged", cure=again
+        )
     return values.reshape(shape).copy()

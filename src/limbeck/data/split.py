@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from limbeck.data.batch import Batch
+from limbeck.data.convert import UNLABELED, as_inputs, as_label, as_sample, as_targets, labels_only, scaled
+from limbeck.data.order import reseeded
 from limbeck.errors import DataError
-
-UNLABELED = -1
 
 
 class Split:
@@ -38,9 +39,9 @@ class Split:
     replayable = True
 
     def __init__(self, inputs: Any, targets: Any, classes: Sequence[str], name: str) -> None:
-        self.inputs = _as_inputs(inputs, name)
+        self.inputs = as_inputs(inputs, name)
         size = len(self.inputs)
-        self.targets = torch.full((size,), UNLABELED) if targets is None else _as_targets(targets, name)
+        self.targets = torch.full((size,), UNLABELED) if targets is None else as_targets(targets, name)
         self.classes, self.name = tuple(str(one) for one in classes), name
         _check(self, size)
 
@@ -68,12 +69,13 @@ class Split:
 
     def without_labels(self, keep: Any) -> Split:
         """The same samples, with labels only at the addresses ``keep``."""
-        targets = torch.full_like(self.targets, UNLABELED)
-        targets[torch.as_tensor(keep)] = self.targets[torch.as_tensor(keep)]
+        targets = labels_only(self.targets, keep)
         return Split(self.inputs, targets, self.classes, self.name)
 
     def joined(self, other: Split) -> Split:
         """These samples and then the other's."""
+        if type(other) is not Split:
+            return JoinedSplit([self, other])
         if self.inputs.dtype != other.inputs.dtype or self.shape != other.shape:
             raise DataError(
                 f"split '{other.name}' holds {other.inputs.dtype} inputs of shape {other.shape}, "
@@ -91,39 +93,72 @@ class Split:
         return digest.hexdigest()
 
 
-class DatasetSplit(Split):
-    """A map-style torch Dataset as a split; items are ``(input, label)`` or an input alone.
+class _Addressed(Split):
+    """Samples that are fetched from somewhere else by row; a selection or relabeling only changes rows and targets."""
 
-    Its labels are read once. Whether it can be replayed is measured: a few samples are fetched twice, and a dataset
-    whose own transforms are random gives something else the second time.
-
-    Args:
-        dataset: the dataset; images may be PIL images, bytes or floats.
-        classes: class names; read from the dataset's ``classes`` if None.
-        name: of the split.
-    """
-
-    def __init__(self, dataset: Dataset[Any], classes: Sequence[str] | None, name: str) -> None:
-        self.dataset, self.name = dataset, name
-        size = len(dataset)  # type: ignore[arg-type]
-        if size == 0:
-            raise DataError(f"split '{name}' is empty")
-        self._labeled = isinstance(dataset[0], tuple | list)
-        self._shape = tuple(self._item(0)[0].shape)
-        probe = range(0, size, max(size // 4, 1))
-        self.replayable = all(torch.equal(self._item(at)[0], self._item(at)[0]) for at in probe)
-        self.targets = self._all_targets(size)
-        found = classes or getattr(dataset, "classes", None)
-        self.classes = tuple(map(str, found)) if found else tuple(map(str, range(int(self.targets.max()) + 1)))
-        _check(self, size)
+    _rows: Tensor
+    _shape: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self._shape
 
+    def subset(self, index: Any, name: str | None = None) -> Split:
+        index = torch.as_tensor(index, dtype=torch.int64)
+        other = copy.copy(self)
+        other._rows, other.targets, other.name = self._rows[index], self.targets[index], name or self.name
+        _check(other, len(index))
+        return other
+
+    def without_labels(self, keep: Any) -> Split:
+        other = copy.copy(self)
+        other.targets = labels_only(self.targets, keep)
+        return other
+
+    def joined(self, other: Split) -> Split:
+        return JoinedSplit([self, other])
+
+
+class DatasetSplit(_Addressed):
+    """A map-style torch Dataset as a split; items are ``(input, label)`` or an input alone.
+
+    Its labels are read once. Whether it can be replayed is measured, if it is not declared: 32 samples are fetched
+    under two seeds, and a dataset whose own transforms are random gives something else the second time.
+
+    Args:
+        dataset: the dataset; images may be PIL images, arrays ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``, or tensors,
+            in bytes or floats, all of one size.
+        classes: class names; read from the dataset's ``classes`` if None.
+        name: of the split.
+        replayable: whether a sample is the same each time that it is fetched; None: measured.
+
+    Raises:
+        DataError: if it is empty or has no length, or an item is something else; naming the sample.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], classes: Sequence[str] | None, name: str, *, replayable: bool | None = None
+    ) -> None:
+        self.dataset, self.name = dataset, name
+        try:
+            size = len(dataset)  # type: ignore[arg-type]
+        except TypeError:
+            cure = "give a DataLoader over it"
+            raise DataError(f"the Dataset of split '{name}' has no length, so no addresses", cure=cure) from None
+        if size == 0:
+            raise DataError(f"split '{name}' is empty")
+        self._rows = torch.arange(size)
+        self._shape = tuple(self._item(0)[0].shape)
+        self.replayable = self._repeats(size) if replayable is None else replayable
+        self.targets = self._all_targets(size)
+        found = classes or getattr(dataset, "classes", None)
+        self.classes = tuple(map(str, found)) if found else tuple(map(str, range(int(self.targets.max()) + 1)))
+        _check(self, size)
+
     def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        items = [self._item(int(at)) for at in index]
-        for at, (one, _) in zip(index.tolist(), items, strict=True):
+        inputs = []
+        for at in index.tolist():
+            one = self._item(at)[0]
             if tuple(one.shape) != self._shape:
                 raise DataError(
                     f"sample {at} of split '{self.name}' has shape {tuple(one.shape)}, the first one {self._shape}",
@@ -131,63 +166,114 @@ class DatasetSplit(Split):
                 )
             if not bool(torch.isfinite(one).all()):
                 raise DataError(f"sample {at} of split '{self.name}' holds NaN or Inf")
-        return torch.stack([one for one, _ in items]), self.targets[index]
-
-    def subset(self, index: Any, name: str | None = None) -> Split:
-        rows = torch.as_tensor(index).tolist()
-        return DatasetSplit(torch.utils.data.Subset(self.dataset, rows), self.classes, name or self.name)
-
-    def without_labels(self, keep: Any) -> Split:
-        other = object.__new__(DatasetSplit)
-        other.__dict__.update(self.__dict__)
-        other.targets = torch.full_like(self.targets, UNLABELED)
-        other.targets[torch.as_tensor(keep)] = self.targets[torch.as_tensor(keep)]
-        return other
-
-    def joined(self, other: Split) -> Split:
-        raise DataError("a Dataset can not be joined with other samples", cure="join them in the Dataset itself")
+            inputs.append(one)
+        return torch.stack(inputs), self.targets[index]
 
     def fingerprint(self) -> str:
         """sha256 over size, labels, class names and 32 samples spread over the dataset."""
         digest = hashlib.sha256(repr((len(self), self._shape, self.classes)).encode())
         digest.update(self.targets.numpy().data)
         for at in range(0, len(self), max(len(self) // 32, 1)):
-            digest.update(self._item(at)[0].contiguous().numpy().data)
+            with reseeded(at):
+                digest.update(self._item(at)[0].contiguous().numpy().data)
         return digest.hexdigest()
 
     def _item(self, at: int) -> tuple[Tensor, int]:
-        item = self.dataset[at]
-        value, label = (item[0], int(item[1])) if self._labeled else (item, UNLABELED)
-        if not isinstance(value, Tensor):
-            array = np.array(value)
-            array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0) if array.ndim == 3 else array
-            value = torch.from_numpy(np.ascontiguousarray(array))
-        return scaled(value), label
+        item = self.dataset[int(self._rows[at])]
+        parts = item if isinstance(item, tuple | list) else (item,)
+        where = f"sample {at} of split '{self.name}'"
+        if not 1 <= len(parts) <= 2:
+            raise DataError(f"{where} has {len(parts)} parts", cure="let the Dataset give (input, label)")
+        return as_sample(parts[0], where), UNLABELED if len(parts) == 1 else as_label(parts[1], where)
+
+    def _repeats(self, size: int) -> bool:
+        probe = range(0, size, max(size // 32, 1))
+        seen = []
+        for seed in (1, 2):
+            with reseeded(seed):
+                seen.append([self._item(at)[0] for at in probe])
+        # Shapes are looked at first: random crops may even differ in size.
+        return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*seen, strict=True))
 
     def _all_targets(self, size: int) -> Tensor:
-        if not self._labeled:
-            return torch.full((size,), UNLABELED)
+        # The usual attribute, where it is what the items say: a target_transform may stand between.
         known = getattr(self.dataset, "targets", None)
-        if known is not None and len(known) == size:
-            return torch.as_tensor(known, dtype=torch.int64)
+        if isinstance(known, list | tuple | np.ndarray | Tensor) and len(known) == size:
+            try:
+                found = as_targets(known, self.name)
+            except (DataError, TypeError, ValueError):
+                found = torch.empty(0)
+            probe = range(0, size, max(size // 32, 1))
+            plain = getattr(self.dataset, "target_transform", None) is None and len(found) == size
+            if plain and all(int(found[at]) == self._item(at)[1] for at in probe):
+                return found
         return torch.tensor([self._item(at)[1] for at in range(size)])
+
+
+class JoinedSplit(_Addressed):
+    """Samples of several splits, one after another.
+
+    Raises:
+        DataError: if shapes or classes differ, or one is a DataLoader.
+
+    Example:
+        >>> labeled = Split(torch.zeros(2, 1), [0, 1], ("a", "b"), "train")
+        >>> len(JoinedSplit([labeled, Split(torch.ones(3, 1), None, ("a", "b"), "unlabeled")]))
+        5
+    """
+
+    def __init__(self, parts: Sequence[Split]) -> None:
+        first = parts[0]
+        for part in parts:
+            if isinstance(part, LoaderSplit):
+                raise DataError(f"split '{part.name}' is a DataLoader and can not be joined", cure="give the Dataset")
+            if (part.shape, part.classes) != (first.shape, first.classes):
+                raise DataError(
+                    f"split '{part.name}' has inputs of shape {part.shape} and {len(part.classes)} classes, "
+                    f"split '{first.name}' {first.shape} and {len(first.classes)}",
+                    cure="prepare both in the same way",
+                )
+        self.parts, self.classes, self.name, self._shape = list(parts), first.classes, first.name, first.shape
+        self.replayable = all(part.replayable for part in parts)
+        self.targets = torch.cat([part.targets for part in parts])
+        self._starts = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
+        self._rows = torch.arange(len(self.targets))
+
+    def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self._rows[index]
+        inputs = torch.empty(len(rows), *self._shape)
+        for part, start, stop in zip(self.parts, self._starts, self._starts[1:], strict=False):
+            here = ((rows >= start) & (rows < stop)).nonzero().flatten()
+            if len(here):
+                inputs[here] = part.fetch(rows[here] - start)[0]
+        return inputs, self.targets[index]
+
+    def fingerprint(self) -> str:
+        """sha256 over the fingerprints of the parts, the selection and the labels."""
+        digest = hashlib.sha256("".join(part.fingerprint() for part in self.parts).encode())
+        digest.update(self._rows.numpy().data)
+        digest.update(self.targets.numpy().data)
+        return digest.hexdigest()
 
 
 class LoaderSplit(Split):
     """A user's DataLoader as a split: its own order, its own augmentation, so nothing of it can be replayed.
 
-    One pass is made to read labels and sizes.
+    One pass is made to read labels and sizes. Its batches are passed on as they come, but a last one of a single
+    sample is joined to the one before: BatchNorm can not train on one.
     """
 
     replayable = False
 
     def __init__(self, loader: DataLoader[Any], classes: Sequence[str] | None, name: str) -> None:
         self.loader, self.name = loader, name
-        parts = [_pair(item) for item in loader]
+        with reseeded(0):
+            parts = [(inputs.shape, target) for inputs, target in map(self._pair, loader)]
         if not parts:
             raise DataError(f"split '{name}' is empty")
-        self._shape = tuple(parts[0][0].shape[1:])
+        self._shape = tuple(parts[0][0][1:])
         self.targets = torch.cat([target for _, target in parts])
+        self.steps = len(parts) - (len(parts) > 1 and parts[-1][0][0] == 1)
         self.classes = tuple(map(str, classes or range(int(self.targets.max()) + 1)))
         _check(self, len(self.targets))
 
@@ -197,9 +283,22 @@ class LoaderSplit(Split):
 
     def stream(self) -> Iterator[Batch]:
         """One pass over the loader."""
+        held: tuple[Tensor, Tensor] | None = None
         for item in self.loader:
-            inputs, target = _pair(item)
-            yield Batch(torch.full((len(inputs),), -1), scaled(inputs), target)
+            inputs, target = self._pair(item)
+            if tuple(inputs.shape[1:]) != self._shape:
+                raise DataError(f"split '{self.name}' gave inputs {tuple(inputs.shape[1:])}, at first {self._shape}")
+            if not bool(torch.isfinite(inputs).all()):
+                raise DataError(f"a batch of split '{self.name}' holds NaN or Inf")
+            if held is not None and len(inputs) == 1:
+                # Nearly always the last one; if more follow, they only begin with a larger batch.
+                held = torch.cat([held[0], inputs]), torch.cat([held[1], target])
+                continue
+            if held is not None:
+                yield _unaddressed(held)
+            held = inputs, target
+        if held is not None:
+            yield _unaddressed(held)
 
     def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         raise DataError(f"split '{self.name}' is a DataLoader: its samples have no addresses", cure="give the Dataset")
@@ -209,43 +308,36 @@ class LoaderSplit(Split):
             f"split '{self.name}' is a DataLoader and can not be divided", cure="give every split, or arrays"
         )
 
+    def without_labels(self, keep: Any) -> Split:
+        raise DataError(
+            f"split '{self.name}' is a DataLoader: no labels can be left out of it", cure="give the Dataset, or arrays"
+        )
+
+    def joined(self, other: Split) -> Split:
+        return JoinedSplit([self, other])
+
     def fingerprint(self) -> str:
         """sha256 over size, class names and the sorted labels: all that does not change with the loader's order."""
         digest = hashlib.sha256(repr((len(self), self._shape, self.classes)).encode())
         digest.update(self.targets.sort().values.numpy().data)
         return digest.hexdigest()
 
-
-def scaled(inputs: Tensor) -> Tensor:
-    """float32 inputs; bytes are scaled from 0…255 to [0, 1].
-
-    Example:
-        >>> scaled(torch.tensor([255], dtype=torch.uint8))
-        tensor([1.])
-    """
-    return inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs.float()
-
-
-def _pair(item: Any) -> tuple[Tensor, Tensor]:
-    if isinstance(item, Tensor):
-        return item, torch.full((len(item),), UNLABELED)
-    return item[0], torch.as_tensor(item[1], dtype=torch.int64)
+    def _pair(self, item: Any) -> tuple[Tensor, Tensor]:
+        parts = item if isinstance(item, tuple | list) else (item,)
+        if not 1 <= len(parts) <= 2 or not isinstance(parts[0], Tensor):
+            raise DataError(
+                f"a batch of split '{self.name}' is {type(item).__name__}",
+                cure="let the DataLoader give (inputs, labels)",
+            )
+        inputs = scaled(parts[0])
+        target = as_targets(parts[1], self.name) if len(parts) == 2 else torch.full((len(inputs),), UNLABELED)
+        if len(target) != len(inputs):
+            raise DataError(f"a batch of split '{self.name}' has {len(inputs)} inputs and {len(target)} labels")
+        return inputs, target
 
 
-def _as_inputs(inputs: Any, name: str) -> Tensor:
-    value = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.ascontiguousarray(inputs))
-    if value.dtype == torch.uint8:
-        return value
-    if not (value.is_floating_point() or value.dtype in {torch.int16, torch.int32, torch.int64}):
-        raise DataError(f"inputs of split '{name}' are {value.dtype}, expected bytes or floats")
-    return value.float()
-
-
-def _as_targets(targets: Any, name: str) -> Tensor:
-    value = torch.as_tensor(np.asarray(targets) if not isinstance(targets, Tensor) else targets)
-    if value.is_floating_point() and not torch.equal(value, value.round()):
-        raise DataError(f"labels of split '{name}' are not whole numbers", cure="number the classes from 0")
-    return value.to(torch.int64).reshape(-1)
+def _unaddressed(pair: tuple[Tensor, Tensor]) -> Batch:
+    return Batch(torch.full((len(pair[0]),), -1), *pair)
 
 
 def _check(split: Split, size: int) -> None:

@@ -50,10 +50,15 @@ class Views:
     erase: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.shift, bool) or not isinstance(self.shift, int):
+            raise RecipeError(f"views.shift is {self.shift!r}, expected a whole number of pixels")
+        if not isinstance(self.flip, bool):
+            raise RecipeError(f"views.flip is {self.flip!r}, expected true or false")
         limits = {"shift": (0, 1024), "rotate": (0, 180), "scale": (0, 0.9), "erase": (0, 1)}
         for name, (least, most) in limits.items():
-            if not least <= getattr(self, name) <= most:
-                raise RecipeError(f"views.{name} is {getattr(self, name)}, expected {least} to {most}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise RecipeError(f"views.{name} is {value!r}, expected {least} to {most}")
 
     @property
     def identity(self) -> bool:
@@ -84,7 +89,7 @@ class Views:
         if self.rotate or self.scale:
             inputs = _affine(inputs, *self._affine_values(draw(_ROTATE), draw(_SCALE)))
         if self.shift:
-            inputs = _shift(inputs, self._pixels(draw(_SHIFT_X)), self._pixels(draw(_SHIFT_Y)))
+            inputs = _shift(inputs, self._pixels(draw(_SHIFT_X)), self._pixels(draw(_SHIFT_Y)), self.shift)
         if self.flip:
             inputs = torch.where(_column(draw(_FLIP) < 0.5), inputs.flip(3), inputs)
         if self.erase:
@@ -105,17 +110,12 @@ def _column(values: Any) -> Tensor:
     return torch.as_tensor(values).reshape(-1, 1, 1, 1)
 
 
-def _shift(inputs: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _shift(inputs: Tensor, x: Tensor, y: Tensor, reach: int) -> Tensor:
     """Pixel (r, c) of the result is pixel (r - y, c - x) of the input, or black where there is none."""
-    batch, _, height, width = inputs.shape
-    rows = torch.arange(height) - y.reshape(-1, 1)
-    columns = torch.arange(width) - x.reshape(-1, 1)
-    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None, :]
-    number = torch.arange(batch).reshape(-1, 1, 1)
-    moved = inputs.permute(0, 2, 3, 1)[
-        number, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    ]
-    return moved.permute(0, 3, 1, 2) * inside
+    height, width = inputs.shape[2:]
+    # Every shift of every image, as a view of the padded images; the indexing copies one of them for each sample.
+    windows = functional.pad(inputs, [reach] * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(inputs)), :, reach - y, reach - x]
 
 
 def _affine(inputs: Tensor, angle: Tensor, size: Tensor) -> Tensor:

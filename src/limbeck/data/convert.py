@@ -64,6 +64,7 @@ def as_inputs(inputs: Any, name: str) -> Tensor:
         if array.dtype.kind not in "uif":
             raise DataError(f"inputs of split '{name}' are {array.dtype}, expected bytes or floats")
         # torch shares memory with an array, and warns if it may not write there.
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         value = torch.from_numpy(array if array.flags.writeable else array.copy())
     if value.ndim < 2:
         raise DataError(f"inputs of split '{name}' have shape {tuple(value.shape)}, expected [N, D] or [N, C, H, W]")

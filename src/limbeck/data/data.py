@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,9 @@ class Data:
             unlabeled = found["unlabeled"] if unlabeled is None else unlabeled
         self.name, self.seed = name, seed
         self.notes: list[str] = []
-        prepared = isinstance(train, Dataset | DataLoader | DatasetSplit | LoaderSplit)
         self.train = as_split(train, classes, "train")
+        bytes_given = type(self.train) is Split and not self.train.inputs.is_floating_point()
+        prepared = isinstance(train, Dataset | DataLoader) or not bytes_given
         self.classes = self.train.classes
         self.test = self._given_or_made(test, "test", 0.2)
         self.validation = self._given_or_made(validation, "validation", 0.1)
@@ -101,13 +104,17 @@ class Data:
             "fingerprint": self.fingerprint(),
         }
 
-    def _given_or_made(self, value: Any, name: str, share: Share) -> Split:
-        if value is not None and not isinstance(value, float | int):
+    def _given_or_made(self, value: Any, name: str, share: Any) -> Split:
+        if value is not None and not isinstance(value, Real):
             return as_split(value, self.classes, name)
         if isinstance(self.train, LoaderSplit):
             raise DataError(f"there is no {name} split, and a DataLoader can not be divided", cure=f"give {name}=…")
         share = share if value is None else value
-        rest, taken = stratified(self.train.targets, share, seed=self.seed)
+        # Where some labels are missing, only samples that have one are of use for measuring.
+        having = (self.train.targets >= 0).nonzero().flatten()
+        having = having if len(having) else torch.arange(len(self.train))
+        taken = having[stratified(self.train.targets[having], share, seed=self.seed)[1]]
+        rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, taken, False).nonzero().flatten()
         made = self.train.subset(taken, name)
         self.train = self.train.subset(rest, "train")
         if value is None:
@@ -123,7 +130,7 @@ class Data:
         if normalization not in ("auto", "measured", "none"):
             raise RecipeError(f"normalization is '{normalization}', expected auto, measured, none, or mean and std")
         if normalization == "auto":
-            normalization = "none" if prepared or self.train.inputs.is_floating_point() else "measured"
+            normalization = "none" if prepared else "measured"
         return Normalization.none(channels) if normalization == "none" else Normalization.measure(self.train)
 
 
@@ -165,7 +172,7 @@ def _names(targets: Any, name: str) -> list[str]:
     values = np.asarray(targets)
     if values.dtype.kind in "US":
         return sorted({str(one) for one in values.tolist()})
-    if not values.size or values.dtype.kind not in "iufb":
+    if not values.size or values.dtype.kind not in "iufb" or not np.isfinite(values).all():
         raise DataError(
             f"split '{name}' has {values.size} labels of type {values.dtype}",
             cure="give class numbers from 0, or names",
@@ -203,7 +210,9 @@ def stratified(targets: Tensor, share: Share, *, seed: int) -> tuple[Tensor, Ten
     """
     from sklearn.model_selection import train_test_split
 
-    count = round(len(targets) * share) if isinstance(share, float) else share
+    if isinstance(share, bool) or not math.isfinite(share):
+        raise DataError(f"a split of {share} is not possible", cure="give a fraction below 1, or a count")
+    count = int(share) if isinstance(share, Integral) else round(len(targets) * share)
     if not 0 < count < len(targets):
         raise DataError(f"a split of {share} of {len(targets)} samples is not possible")
     numbers = np.arange(len(targets))

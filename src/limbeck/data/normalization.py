@@ -31,6 +31,8 @@ class Normalization:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _numbers(getattr(self, name), name))
         if len(self.mean) != len(self.std) or not self.mean:
             raise RecipeError(f"normalization has {len(self.mean)} means and {len(self.std)} deviations")
         if not all(abs(value) < float("inf") for value in self.mean):
@@ -81,7 +83,16 @@ class Normalization:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Normalization:
         """From what :meth:`to_dict` gave."""
-        return cls(tuple(map(float, value["mean"])), tuple(map(float, value["std"])))
+        if set(value) != {"mean", "std"}:
+            raise RecipeError(f"normalization has {', '.join(map(str, value)) or 'nothing'}, expected mean and std")
+        return cls(value["mean"], value["std"])
+
+
+def _numbers(values: Any, name: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise RecipeError(f"normalization.{name} is {values!r:.80}, expected one number a channel") from None
 
 
 @lru_cache(maxsize=64)

@@ -273,7 +273,7 @@ class LoaderSplit(Split):
             raise DataError(f"split '{name}' is empty")
         self._shape = tuple(parts[0][0][1:])
         self.targets = torch.cat([target for _, target in parts])
-        self.steps = len(parts) - (len(parts) > 1 and parts[-1][0][0] == 1)
+        self.steps = len(parts) - (len(parts) > 1 and parts[-1][0][0] == 1 and parts[-2][0][0] > 1)
         self.classes = tuple(map(str, classes or range(int(self.targets.max()) + 1)))
         _check(self, len(self.targets))
 
@@ -284,21 +284,27 @@ class LoaderSplit(Split):
     def stream(self) -> Iterator[Batch]:
         """One pass over the loader."""
         held: tuple[Tensor, Tensor] | None = None
+        single: tuple[Tensor, Tensor] | None = None
         for item in self.loader:
             inputs, target = self._pair(item)
             if tuple(inputs.shape[1:]) != self._shape:
                 raise DataError(f"split '{self.name}' gave inputs {tuple(inputs.shape[1:])}, at first {self._shape}")
             if not bool(torch.isfinite(inputs).all()):
                 raise DataError(f"a batch of split '{self.name}' holds NaN or Inf")
-            if held is not None and len(inputs) == 1:
-                # Nearly always the last one; if more follow, they only begin with a larger batch.
-                held = torch.cat([held[0], inputs]), torch.cat([held[1], target])
+            if single is not None and held is not None:  # it was not the last batch: as it came
+                yield _unaddressed(held)
+                held, single = single, None
+            if held is not None and len(inputs) == 1 < len(held[0]):
+                single = inputs, target
                 continue
             if held is not None:
                 yield _unaddressed(held)
             held = inputs, target
-        if held is not None:
-            yield _unaddressed(held)
+        if single is not None and held is not None:
+            held = torch.cat([held[0], single[0]]), torch.cat([held[1], single[1]])
+        if held is None:
+            raise DataError(f"the loader of split '{self.name}' gave nothing the second time", cure="give a DataLoader")
+        yield _unaddressed(held)
 
     def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         raise DataError(f"split '{self.name}' is a DataLoader: its samples have no addresses", cure="give the Dataset")
@@ -346,6 +352,9 @@ def _check(split: Split, size: int) -> None:
         raise DataError(f"split '{name}' is empty")
     if len(targets) != size:
         raise DataError(f"split '{name}' has {size} inputs and {len(targets)} labels", cure="give one label an input")
+    if len(set(split.classes)) < len(split.classes):
+        twice = f"split '{name}' has a class name twice: {', '.join(split.classes)}"
+        raise DataError(twice, cure="name each class once")
     wrong = ((targets < UNLABELED) | (targets >= len(split.classes))).nonzero().flatten()
     if len(wrong):
         at = int(wrong[0])

@@ -113,14 +113,15 @@ def leave(*args: str) -> int:
 # ---------------------------------------------------------------- what is passed on
 
 
-def test_run_passes_the_recipe_on(calls: Calls) -> None:
+def test_run_passes_the_recipe_on(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/limbeck", "run", "mine.yaml"])
     Path("mine.yaml").write_text("teacher: {model: limbeck/cnn5}\nstudent: {model: limbeck/cnn5}\n")
     assert leave("run", "mine.yaml", "--set", "seeds=2", "-s", "student.epochs=4", "-o", "out", "--models", "m.py") == 0
     (call,) = calls
     recipe, folder = call["given"]
     assert (recipe["name"], recipe["seeds"], recipe["student"]["epochs"]) == ("mine", 2, 4)
     assert (folder, call["models"], call["quiet"]) == (Path("out"), Path("m.py"), False)
-    assert call["command"].startswith("limbeck ")
+    assert call["command"] == "limbeck run mine.yaml"
 
 
 def test_demo_runs_the_packaged_digits(calls: Calls) -> None:

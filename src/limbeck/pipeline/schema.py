@@ -28,7 +28,6 @@ from limbeck.pipeline.values import (
     weights_file,
     wrong,
 )
-from limbeck.training import settings as training
 
 # Branches of the unions below. Pydantic puts them into the place of an error, where they are taken out again.
 ONE, SEVERAL, WORD, MAPPING = TAGS = ("one teacher", "several teachers", "a word", "a mapping")
@@ -246,27 +245,3 @@ class RecipeSpec(Part):
         if self.seed + self.seeds > 2**31:
             raise wrong("expected seed + seeds to be at most 2**31")
         return self
-
-
-def settings(spec: ModelSpec, recipe: RecipeSpec) -> training.Settings:
-    """What the training loop is told."""
-    from limbeck.data.views import Views
-
-    schedule = spec.schedule.model_dump()
-    return training.Settings(
-        epochs=spec.epochs,
-        batch_size=spec.batch_size,
-        optimizer=training.Optimizer(**spec.optimizer.model_dump()),
-        schedule=training.Schedule(**{**schedule, "milestones": tuple(schedule["milestones"])}),
-        accumulate=spec.accumulate,
-        clip=spec.clip,
-        early_stopping=training.EarlyStopping(**spec.early_stopping.model_dump()) if spec.early_stopping else None,
-        select=spec.select,
-        ema=spec.ema,
-        views=Views(**spec.views.model_dump()),
-        workers=spec.workers,
-        precision=recipe.precision,
-        fast=recipe.fast,
-        device=recipe.device,
-        checkpoint_seconds=recipe.checkpoint_seconds,
-    )

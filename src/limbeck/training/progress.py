@@ -66,7 +66,7 @@ class Bars(Silent):
 
         self._console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description:<26}"),
+            TextColumn("{task.description:<28}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(compact=True),

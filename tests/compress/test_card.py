@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
 
 from limbeck.compress.card import model_card
 
@@ -36,3 +42,60 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert "a\\|b" in text
     assert "\\`c\\`" in text
     assert "# run\\*" in text
+
+
+STUDENT = {
+    "model": "limbeck/cnn5",
+    "shape": [3, 4, 4],
+    "normalization": {"mean": [0.5, 0.25, 0.125], "std": [0.5, 0.5, 0.25]},
+    "file": "student.safetensors",
+    "bytes": 15_392,
+    "sha256": "d" * 64,
+}
+
+
+def test_input_normalization_and_weights_are_told(tmp_path: Path) -> None:
+    made.make_run(tmp_path / "r")
+    summary, run = (json.loads((tmp_path / "r" / name).read_text()) for name in ("summary.json", "run.json"))
+    text = model_card(summary, run, STUDENT)
+    assert "`[batch, 3, 4, 4]`" in text
+    assert "mean \\[0.5, 0.25, 0.125] and std \\[0.5, 0.5, 0.25]" in text
+    assert f"`student.safetensors`: 15,392 bytes, sha256 `{'d' * 64}`" in text
+
+
+def test_the_snippet_without_limbeck_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.make_run(tmp_path / "r")
+    summary, run = (json.loads((tmp_path / "r" / name).read_text()) for name in ("summary.json", "run.json"))
+    text = model_card(summary, run, STUDENT)
+    snippet = next(one for one in re.findall(r"```python\n(.*?)```", text, re.S) if "safetensors" in one)
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    save_file(module.state_dict(), tmp_path / "student.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    fresh = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"module": fresh, "pixels": pixels}
+    exec(snippet, names)  # noqa: S102
+    inputs = (pixels / 255 - np.array([0.5, 0.25, 0.125])[:, None, None]) / np.array([0.5, 0.5, 0.25])[:, None, None]
+    weight, bias = (one.detach().numpy() for one in module.parameters())
+    np.testing.assert_allclose(names["logits"][0].numpy(), weight @ inputs.ravel() + bias, atol=1e-5)
+
+
+def test_code_and_entities_stay_what_they_are(tmp_path: Path) -> None:
+    made.make_run(tmp_path / "r", classes=["&lt;b&gt;", "b", "c"], name="a\rb ```x")
+    summary, run = (json.loads((tmp_path / "r" / name).read_text()) for name in ("summary.json", "run.json"))
+    run["command"] = "limbeck run `id`\n# head"
+    text = model_card(summary, run)
+    assert "&amp;lt;b&amp;gt;" in text
+    assert "`` limbeck run `id` # head ``" in text
+    assert "# a b \\`\\`\\`x" in text
+    assert "\n````yaml\n" in text  # the recipe holds the name: its fence is longer
+    assert "a\\rb ```x" in text
+
+
+def test_no_number_of_a_model_without_its_split(tmp_path: Path) -> None:
+    for line in card(tmp_path / "r").splitlines():
+        if " %" in line:
+            assert re.search(r"\b(train|validation|test)\b", line) or line.startswith(
+                tuple(f"| {role} |" for role in made.ACCURACY)
+            ), line

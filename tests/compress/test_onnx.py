@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from limbeck.compress import predict_images
 from limbeck.compress.onnx import compare, export_onnx, run_onnx
 from limbeck.compress.predict import open_onnx, read_image
 from limbeck.data import Normalization, Split
-from limbeck.errors import DataError, ExportError, FileError
+from limbeck.errors import DataError, ExportError, FileError, LimbeckError
 from limbeck.evaluation.predict import predict
 
 CLASSES = ("cat", "dog", "cow")
@@ -40,6 +42,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]
     export_onnx(module, path, normalization=NORMALIZATION, shape=(3, 8, 8), classes=CLASSES, name="tiny")
     assert module.training  # the user's module is left as it was
     return path, module
+
+
+def resealed(model: onnx.ModelProto) -> bytes:
+    """The bytes of a changed model with a checksum that is right again, as someone who means harm would write it."""
+    entry = next(one for one in model.metadata_props if one.key == "limbeck.sha256")
+    entry.value = "0" * 64
+    entry.value = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    return model.SerializeToString(deterministic=True)
 
 
 def by_hand(module: nn.Module, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -140,20 +150,96 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(exported: tuple[Path, nn.M
         open_onnx(tmp_path / "foreign.onnx")
 
 
-def test_weights_outside_the_file_are_not_read(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["secret.bin", "../secret.bin", "./in/secret.bin"])
+def test_weights_outside_the_file_are_not_read(
+    exported: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     model = onnx.load(exported[0])
-    secret = tmp_path / "secret.bin"
-    secret.write_bytes(bytes(4096))
     tensor = next(one for one in model.graph.initializer if len(one.raw_data) > 64)
-    size = len(tensor.raw_data)
+    weights = tensor.raw_data
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", "../secret.bin"), ("offset", "0"), ("length", str(size))):
+    for key, value in (("location", place), ("offset", "0"), ("length", str(len(weights)))):
         tensor.external_data.add(key=key, value=value)
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(FileError, match=r"m\.onnx"):
-        open_onnx(tmp_path / "in" / "m.onnx")
+    for folder in (tmp_path, tmp_path / "in"):  # wherever a runtime may look: beside the file, or where one stands
+        (folder / "secret.bin").write_bytes(weights)
+    file = tmp_path / "in" / "m.onnx"
+    file.write_bytes(resealed(model))
+    for folder in (tmp_path, tmp_path / "in"):
+        monkeypatch.chdir(folder)
+        with pytest.raises(FileError, match=r"m\.onnx is not a whole ONNX file"):
+            open_onnx(file)
+
+
+def test_every_flipped_bit_is_refused(
+    exported: tuple[Path, nn.Module], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, dice = exported[0].read_bytes(), random.Random(0)
+    for bit in dice.sample(range(8 * len(data)), 200):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "flipped.onnx").write_bytes(changed)
+        with pytest.raises((FileError, ExportError), match=r"flipped\.onnx"):
+            open_onnx(tmp_path / "flipped.onnx")
+    assert capfd.readouterr().out == ""
+
+
+def test_the_checksum_inside_is_of_the_file_with_zeros_in_its_place(exported: tuple[Path, nn.Module]) -> None:
+    data = exported[0].read_bytes()
+    kept = {one.key: one.value for one in onnx.load(exported[0]).metadata_props}["limbeck.sha256"]
+    assert data.count(kept.encode()) == 1
+    assert hashlib.sha256(data.replace(kept.encode(), b"0" * 64)).hexdigest() == kept
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"classes": "no JSON"},
+        {"classes": '{"a": 1}'},
+        {"classes": '["a", "b"]'},
+        {"classes": "[1, 2, 3]"},
+        {"classes": "[" * 100_000},
+        {"shape": "[3, 9, 9]"},
+        {"shape": "[3, 100000, 100000]"},
+        {"shape": "null"},
+        {"shape": "[[3], 8, 8]"},
+    ],
+    ids=str,
+)
+def test_metadata_that_the_graph_contradicts_are_refused(
+    exported: tuple[Path, nn.Module], tmp_path: Path, told: dict[str, str]
+) -> None:
+    model = onnx.load(exported[0])
+    for one in model.metadata_props:
+        one.value = told.get(one.key, one.value)
+    (tmp_path / "lies.onnx").write_bytes(resealed(model))
+    with pytest.raises(ExportError, match=r"lies\.onnx"):
+        predict_images(tmp_path / "lies.onnx", [])
+
+
+def test_logits_that_are_not_finite_are_no_prediction(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    model = onnx.load(exported[0])
+    bias = next(one for one in model.graph.initializer if list(one.dims) == [3] and "bias" in one.name)
+    bias.raw_data = np.full(3, np.nan, dtype=np.float32).tobytes()
+    (tmp_path / "nan.onnx").write_bytes(resealed(model))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ExportError, match=r"nan\.onnx .* not finite"):
+        predict_images(tmp_path / "nan.onnx", [tmp_path / "a.png"])
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "."])
+def test_a_path_that_is_no_file_is_refused(name: str) -> None:
+    with pytest.raises(LimbeckError):
+        open_onnx(name)
+
+
+def test_a_class_without_a_logit_is_refused(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"gives \[3\] logits for each sample, expected \[2\]"):
+        export_onnx(
+            exported[1], tmp_path / "m.onnx", normalization=NORMALIZATION, shape=(3, 8, 8), classes="ab", name="few"
+        )
+    assert not (tmp_path / "m.onnx").exists()
 
 
 class Untraceable(nn.Module):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 
-def model_card(summary: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> str:
     """The card of the student that ships, in Markdown; every number stands beside its split.
 
     Args:
         summary: content of ``summary.json``.
         run: content of ``run.json``.
+        described: content of ``student.json``, for the input's shape, its normalization, and the checksum of the
+            weights that ship.
     """
+    told = described or {}
     data, models = summary["data"], summary["models"]
     student = models["student"]
     shipped = next(one for one in student["runs"] if one["seed"] == summary["shipped_seed"])
@@ -26,10 +30,12 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         "## What it takes and gives",
         "",
         f"- Classes ({len(data['classes'])}): {', '.join(_plain(name) for name in data['classes'])}",
-        f"- Architecture: `{student.get('model')}`, {student['parameters']:,} parameters",
-        "- `student.onnx`: input `image`, float32 `[batch, …]`, bytes divided by 255, **not** normalized (that is "
-        "inside); output `logits`",
-        "- `student.safetensors`: the plain module's weights; normalize inputs as `student.json` says",
+        f"- Architecture: {_code(student.get('model'))}, {student['parameters']:,} parameters",
+        f"- `student.onnx`: input `image`, float32 {_axes(told)}, bytes divided by 255, **not** normalized (that is "
+        "inside); output `logits`; one softmax gives probabilities",
+        "- `student.safetensors`: the plain module's weights, for inputs of the same shape, bytes divided by 255 and "
+        f"then normalized: {_normalized(told)}",
+        "- A picture is resized whole, bilinear, to the input's size",
         "",
         "## Numbers",
         "",
@@ -40,16 +46,17 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
         *[_row(split, values) for split, values in shipped["metrics"]["selected"].items()],
         "",
-        "| model | test accuracy, mean over seeds | seeds | parameters | bytes of weights |",
+        "| model | test accuracy, selected epoch, mean over seeds | seeds | parameters | bytes of weights |",
         "|---|---|---|---|---|",
         *[_model(role, model) for role, model in models.items()],
         "",
         "## Files",
         "",
-        f"- `{shipped['file']}` (the weights in `student.safetensors`): sha256 of the run's file `{shipped['sha256']}`",
+        *([f"- `{told['file']}`: {told['bytes']:,} bytes, sha256 `{told['sha256']}`"] if told else []),
+        f"- {_code(shipped['file'])} in the run's folder, the same weights: sha256 `{shipped['sha256']}`",
         *[_export(one) for one in summary["exports"]],
         "",
-        *_usage(),
+        *_usage(told),
         "## What to know",
         "",
         *[f"- {one['severity']}: {_plain(one['message'])}" for one in summary["findings"]],
@@ -58,44 +65,61 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         "",
         "## How it was made",
         "",
-        f"`{run['command'] or 'limbeck.distill(…)'}`",
+        _code(run["command"] or "limbeck.distill(…)"),
         "",
-        "```yaml",
-        yaml.safe_dump(dict(run["recipe"]), sort_keys=False, allow_unicode=True).replace("```", "'''").rstrip(),
-        "```",
-        "",
+        *_block("yaml", yaml.safe_dump(dict(run["recipe"]), sort_keys=False, allow_unicode=True)),
     ]
     return "\n".join(lines)
 
 
-def _usage() -> list[str]:
+def _usage(told: Mapping[str, Any]) -> list[str]:
+    normalization = told.get("normalization", {})
+    mean, std = (str(normalization.get(key, f"…  # {key}, in student.json")) for key in ("mean", "std"))
+    spread = f"[:, {', '.join(['None'] * (len(told['shape']) - 1))}]" if len(told.get("shape", ())) > 1 else ""
     return [
         "## How to use it",
         "",
-        "```sh",
-        "limbeck predict student.onnx picture.png",
-        "```",
+        *_block("sh", "limbeck predict student.onnx picture.png"),
+        "With ONNX Runtime alone:",
         "",
-        "```python",
-        "import numpy as np, onnxruntime",
+        *_block(
+            "python",
+            "import numpy as np, onnxruntime\n\n"
+            'session = onnxruntime.InferenceSession("student.onnx")\n'
+            'logits = session.run(["logits"], {"image": np.float32(pixels)[None] / 255})[0]  '
+            f"# pixels: bytes {_axes(told, batch=False)}",
+        ),
+        "With PyTorch alone:",
         "",
-        'session = onnxruntime.InferenceSession("student.onnx")',
-        'logits = session.run(["logits"], {"image": np.float32(pixels)[None] / 255})[0]  # pixels: bytes (C, H, W)',
-        "```",
-        "",
-        "```python",
-        "from safetensors.torch import load_file",
-        "",
-        'module.load_state_dict(load_file("student.safetensors"))  # module: the architecture named above',
-        "```",
-        "",
+        *_block(
+            "python",
+            "import torch\nfrom safetensors.torch import load_file\n\n"
+            'module.load_state_dict(load_file("student.safetensors"))  # module: the architecture named above\n'
+            "module.eval()\n"
+            f"mean = torch.tensor({mean}){spread}\n"
+            f"std = torch.tensor({std}){spread}\n"
+            "with torch.no_grad():\n"
+            "    logits = module(((torch.as_tensor(pixels).float() / 255 - mean) / std)[None])",
+        ),
     ]
+
+
+def _axes(told: Mapping[str, Any], *, batch: bool = True) -> str:
+    sizes = [*(["batch"] if batch else []), *(str(size) for size in told.get("shape", ["…"]))]
+    return f"`[{', '.join(sizes)}]`" if batch else f"[{', '.join(sizes)}]"
+
+
+def _normalized(told: Mapping[str, Any]) -> str:
+    if "normalization" not in told:
+        return "as `student.json` says"
+    mean, std = (told["normalization"][key] for key in ("mean", "std"))
+    return f"(x - mean) / std with mean {list(mean)} and std {list(std)}, one for each channel".replace("[", "\\[")
 
 
 def _export(one: Mapping[str, Any]) -> str:
     accuracy = f"test accuracy {100 * one['metrics']['test']['accuracy']:.2f} %"
     difference = f"largest difference of a test logit {one['max_abs_difference']:.2g}"
-    return f"- `{one['path']}`: {one['bytes']:,} bytes, sha256 `{one['sha256']}`, {accuracy}, {difference}"
+    return f"- {_code(one['path'])}: {one['bytes']:,} bytes, sha256 `{one['sha256']}`, {accuracy}, {difference}"
 
 
 def _row(split: str, values: Mapping[str, float]) -> str:
@@ -111,7 +135,25 @@ def _model(role: str, model: Mapping[str, Any]) -> str:
     return f"| {role.replace('_', ' ')} | {accuracy} | {max(len(model['runs']), 1)} | {' | '.join(sizes)} |"
 
 
-def _plain(text: str) -> str:
+def _plain(text: Any) -> str:
     """Text that Markdown and HTML take for nothing but text."""
-    escaped = "".join(f"\\{one}" if one in "\\`*_{}[]()#+|!~" else one for one in text)
-    return escaped.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    escaped = "".join(f"\\{one}" if one in "\\`*_{}[]()#+|!~" else one for one in " ".join(str(text).split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: Any) -> str:
+    """A code span around any text, on one line: fenced by more backticks than stand in it."""
+    line = " ".join(str(text).split())
+    fence = _fence(line, 1)
+    space = " " if "`" in line else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _block(language: str, text: str) -> list[str]:
+    fence = _fence(text, 3)
+    return [f"{fence}{language}", text.rstrip(), fence, ""]
+
+
+def _fence(text: str, least: int) -> str:
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(least, longest + 1)

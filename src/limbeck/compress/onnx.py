@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.compress.predict import SEAL, UNSEALED, open_onnx, seal
 from limbeck.data.batches import batches
 from limbeck.data.normalization import Normalization
 from limbeck.data.split import Split
@@ -67,13 +68,13 @@ def export_onnx(
         name: of the model.
 
     Raises:
-        ExportError: if the model can not be traced, naming the cause.
+        ExportError: if the model can not be copied or traced, naming the cause, or gives other than one logit a class.
     """
-    shipped = Shipped(bare(module), normalization, len(shape)).eval()
     with _need("onnxscript"), _silent():
         import onnx  # noqa: F401  (named by the error if it is missing)
 
         try:
+            shipped = Shipped(bare(module), normalization, len(shape)).eval()
             program = torch.onnx.export(
                 shipped,
                 (torch.zeros(2, *shape),),
@@ -94,19 +95,23 @@ def export_onnx(
     if program is None:
         raise ExportError(f"model '{name}' can not be exported to ONNX: the exporter gave nothing")
     proto = program.model_proto
+    gives = [one.dim_value for one in proto.graph.output[0].type.tensor_type.shape.dim][1:]
+    if gives != [len(classes)]:
+        raise ExportError(
+            f"model '{name}' gives {gives} logits for each sample, expected [{len(classes)}]: one for each class",
+            cure="give the model an output, or the data a name, for each class",
+        )
     del proto.metadata_props[:]
     for key, value in _metadata(normalization, shape, classes, name).items():
         proto.metadata_props.add(key=key, value=value)
     for node in proto.graph.node:  # where each operator came from in the source: nothing that a user needs to ship
         del node.metadata_props[:]
         node.doc_string = ""
-    return write_bytes(path, proto.SerializeToString(deterministic=True))
+    return write_bytes(path, seal(proto.SerializeToString(deterministic=True)))
 
 
 def run_onnx(path: str | Path, split: Split, *, threads: int = 2) -> Tensor:
     """Logits of an exported file for every sample of a split, in batches of 1, then an odd number, then 256."""
-    from limbeck.compress.predict import open_onnx
-
     session, _ = open_onnx(path, threads=threads)
     found = []
     sizes = iter([1, 7])
@@ -168,6 +173,7 @@ def _metadata(
         "input": "float32, bytes divided by 255, not normalized: normalization is inside",
         "resize": "whole picture, bilinear",
         "normalization": json.dumps(normalization.to_dict()),
+        SEAL: UNSEALED,
     }
 
 
@@ -200,8 +206,6 @@ def _first_line(error: BaseException) -> str:
 
 def session_call(path: str | Path, shape: tuple[int, ...], *, batch: int, threads: int) -> Any:
     """A call without arguments that runs the file on one random batch: what latency is measured on."""
-    from limbeck.compress.predict import open_onnx
-
     session, _ = open_onnx(path, threads=threads)
     inputs = {"image": np.random.default_rng(0).random((batch, *shape), dtype=np.float32)}
     return lambda: session.run(["logits"], inputs)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,26 @@ import numpy as np
 
 from limbeck.errors import DataError, ExportError, FileError
 
+# A file's own sha256, as its metadata hold it (protobuf: key, then tag and length of the value). It is taken with
+# these 64 digits as zeros, so that the file alone tells whether it is still what was scored.
+SEAL = "limbeck.sha256"
+UNSEALED = "0" * 64
+_AGAIN = "fetch it again, or export it again"
+_SEALED = re.compile(re.escape(SEAL).encode() + rb"\x12\x40([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What an exported file says of itself: class names, and the shape of one input."""
+
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+
 
 def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: int = 2) -> list[dict[str, Any]]:
     """Classify pictures with an exported ``.onnx`` file, by what its metadata says.
 
-    Each picture is read whole, in gray or color as the file wants, and resized (bilinear) to its input size.
+    Each picture is read whole, as :func:`read_image` says, and resized (bilinear) to the file's input size.
 
     Args:
         file: written by limbeck's export.
@@ -26,8 +45,8 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
         For each picture ``file``, ``class``, ``probability`` and ``probabilities`` by class name.
 
     Raises:
-        FileError: if the file is missing or is no ONNX file.
-        ExportError: if it was not written by limbeck.
+        FileError: if the file is missing, is no ONNX file, or was changed after it was exported.
+        ExportError: if it was not written by limbeck, takes no pictures, or gives logits that are not finite.
         DataError: if a picture can not be read, naming it.
 
     Example:
@@ -36,14 +55,19 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
         limbeck.errors.FileError: missing.onnx is missing
           cure: check the path of the exported file
     """
-    session, metadata = open_onnx(file, threads=threads)
-    classes, shape = json.loads(metadata["classes"]), tuple(json.loads(metadata["shape"]))
-    if len(shape) != 3:
-        raise ExportError(f"{file} takes inputs of shape {shape}, not pictures")
+    session, signature = open_onnx(file, threads=threads)
+    classes, shape = signature.classes, signature.shape
+    if len(shape) != 3 or shape[0] not in _MODES:
+        raise ExportError(f"{file} takes inputs of shape {shape}, not pictures of 1, 3 or 4 channels")
     found = []
     for image in images:
         inputs = read_image(image, shape)[None]
         logits = session.run(["logits"], {"image": inputs})[0][0].astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise ExportError(
+                f"{file} gives logits for {image} that are not finite",
+                cure="the weights hold NaN or Inf, or overflow: export another model",
+            )
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         best = int(shares.argmax())
@@ -58,58 +82,121 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
     return found
 
 
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
 def read_image(path: str | Path, shape: tuple[int, ...]) -> Any:
     """A picture as float32 ``(C, H, W)`` in [0, 1], resized to ``shape``.
+
+    The whole picture is resized, bilinear, whatever its aspect. It is turned to gray, color, or color with alpha, as
+    ``C`` is 1, 3 or 4; otherwise transparency is left out. 16-bit gray is scaled, not clipped. Of several frames the
+    first is read, and a note on orientation (EXIF) is left aside, as data sets do.
 
     Raises:
         DataError: if it can not be read.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     channels, height, width = shape
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
     try:
-        with Image.open(path) as image:
-            picture = image.convert(modes[channels])
-    except KeyError:
-        raise DataError(f"the file takes {channels} channels, pictures have 1, 3 or 4") from None
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # on tags and palettes; a picture that can not be decoded is an error
+            picture = _eight_bits(image).convert(_MODES[channels])
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise DataError(f"{path} is not a readable picture ({error})") from None
+    except Exception as error:  # of damaged files Pillow's readers raise nearly anything
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{path} is not a readable picture ({line[:200]})", cure="restore it, or convert it to an 8-bit PNG"
+        ) from None
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture, dtype=np.float32) / 255
     return pixels[None] if channels == 1 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
-def open_onnx(file: str | Path, *, threads: int = 2) -> tuple[Any, dict[str, str]]:
-    """An ONNX Runtime session on the CPU with pinned threads, and the file's metadata.
+def _eight_bits(image: Any) -> Any:
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        wide = np.asarray(image).astype(np.int64)  # Pillow's own conversion would clip at 255
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode}: its numbers have no known range")
+    return image
+
+
+def seal(data: bytes) -> bytes:
+    """Write the sha256 of a serialized model, whose metadata hold ``UNSEALED`` under ``SEAL``, into these metadata."""
+    mark = SEAL.encode() + b"\x12\x40"
+    digest = hashlib.sha256(data).hexdigest()
+    return data.replace(mark + UNSEALED.encode(), mark + digest.encode())
+
+
+def _unchanged(data: bytes) -> bool | None:
+    """Whether a file is what was sealed; None if it has no seal."""
+    seals = list(_SEALED.finditer(data))
+    if not seals:
+        return None
+    start, end = seals[-1].span(1)
+    plain = data[:start] + UNSEALED.encode() + data[end:]
+    return hashlib.sha256(plain).hexdigest().encode() == data[start:end]
+
+
+def open_onnx(file: str | Path, *, threads: int = 2) -> tuple[Any, Signature]:
+    """An ONNX Runtime session on the CPU with pinned threads, and what the file says of itself.
 
     Raises:
-        FileError: if the file is missing or damaged.
+        FileError: if the file is missing, damaged, or was changed after it was exported.
         ExportError: if ONNX Runtime is not installed, or the file was not written by limbeck.
     """
-    path = Path(file)
     try:
         import onnxruntime
     except ImportError:
         raise ExportError("onnxruntime is not installed", cure="pip install 'limbeck[export]'") from None
-    if not path.is_file():
-        raise FileError(f"{file} is missing", cure="check the path of the exported file")
+    try:
+        data = Path(file).read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileError(f"{file} is missing", cure="check the path of the exported file") from None
+    except OSError as error:
+        raise FileError(f"{file} can not be read: {error.strerror}") from None
+    unchanged = _unchanged(data)
+    if unchanged is False:
+        raise FileError(f"{file} was changed after it was exported: its checksum differs", cure=_AGAIN)
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
+    # Weights in another file would be looked for under a folder that can not be: below this very file.
+    nowhere = str(Path(file).absolute() / "none")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", nowhere)
     try:
-        # From bytes, not from the path: a file that points to data outside itself is then refused.
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        metadata = dict(session.get_modelmeta().custom_metadata_map)
     except Exception as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileError(f"{file} is not a whole ONNX file ({line[:200]})", cure="export it again") from None
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
+        raise FileError(f"{file} is not a whole ONNX file ({line[:200]})", cure=_AGAIN) from None
+    return session, _signature(file, session, metadata, sealed=bool(unchanged))
+
+
+def _signature(file: str | Path, session: Any, metadata: dict[str, str], *, sealed: bool) -> Signature:
+    """Read the metadata and hold them against the graph: both may have been written by anyone."""
     missing = {"limbeck", "classes", "shape"} - set(metadata)
-    if missing:
+    if missing or not sealed:
         raise ExportError(
-            f"{file} was not exported by limbeck: its metadata lacks {', '.join(sorted(missing))}",
+            f"{file} was not exported by limbeck: its metadata lacks {', '.join(sorted(missing)) or SEAL}",
             cure="export the model with limbeck, which writes classes and input size into the file",
         )
-    return session, metadata
+    try:
+        classes, shape = json.loads(metadata["classes"]), json.loads(metadata["shape"])
+    except (ValueError, RecursionError):
+        classes = shape = None
+    takes = {one.name: (one.type, one.shape[1:]) for one in session.get_inputs()}
+    gives = {one.name: (one.type, one.shape[1:]) for one in session.get_outputs()}
+    if (
+        not isinstance(classes, list)
+        or not all(isinstance(one, str) for one in classes)
+        or takes != {"image": ("tensor(float)", shape)}
+        or gives != {"logits": ("tensor(float)", [len(classes)])}
+    ):
+        raise ExportError(f"{file} says one thing of its classes and input and its graph does another", cure=_AGAIN)
+    return Signature(tuple(classes), tuple(int(size) for size in shape))

@@ -87,6 +87,14 @@ def test_autocast_is_on_where_it_is_asked_for() -> None:
         assert layer(x).dtype == torch.float32
 
 
+def test_seeding_is_torchs_own_seed() -> None:
+    for value in (0, 17, (1 << 63) - 1):
+        torch.manual_seed(value)
+        expected = torch.rand(3)
+        choose("cpu").seed(value)
+        assert torch.equal(torch.rand(3), expected)
+
+
 def test_the_environment_names_what_bits_depend_on() -> None:
     threads = torch.get_num_threads()
     try:

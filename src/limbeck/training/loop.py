@@ -178,7 +178,7 @@ def _epoch(job: Job, state: State, precision: Precision, keeper: _Keeper) -> Non
 
 def _step(job: Job, state: State, precision: Precision, batch: Batch) -> float:
     """One optimizer step on one batch; a step that is not finite leaves weights and buffers as they were."""
-    torch.manual_seed(stream_seed(job.seed, state.progress.step))  # dropout is addressed, not consumed
+    precision.seed(stream_seed(job.seed, state.progress.step))  # dropout is addressed, not consumed
     state.optimizer.zero_grad(set_to_none=True)
     state.hold_buffers()
     try:

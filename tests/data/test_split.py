@@ -201,6 +201,12 @@ def test_targets_are_taken_from_the_attribute_only_where_it_is_true() -> None:
     data.targets = [i % 2 for i in range(300)]  # type: ignore[attr-defined]
     assert DatasetSplit(data, AB, "train").targets.tolist() == [i % 2 for i in range(300)]
     assert data.asked < 150
+    # True wherever one would look, but a transform stands between: the items are what counts.
+    data.target_transform = abs  # type: ignore[attr-defined]
+    data.items[1] = (torch.zeros(1), 0)
+    assert DatasetSplit(data, AB, "train").targets[1] == 0
+    data.items[1] = (torch.zeros(1), 1)
+    data.target_transform = None  # type: ignore[attr-defined]
     data.targets = [0] * 300  # type: ignore[attr-defined]
     assert DatasetSplit(data, AB, "train").labeled == 300
     assert DatasetSplit(data, AB, "train").targets.sum() == 150

@@ -73,6 +73,15 @@ def test_a_shift_moves_whole_pixels_and_fills_with_black() -> None:
     assert seen == {tuple(float(v) for row in picture for v in row) for picture in expected.values()}
 
 
+def test_a_shift_is_the_one_that_its_address_says() -> None:
+    """Stored teacher outputs rest on this: channel 0 is right, channel 1 is down, whole pixels of a uniform number."""
+    image = torch.zeros(1, 9, 9)
+    image[0, 4, 4] = 1
+    for sample in range(10):
+        right, down = (int(7 * float(uniform(2, sample, 5, channel))) - 3 for channel in (0, 1))
+        assert one(Views(shift=3), image, sample, view=5, seed=2)[0].nonzero().tolist() == [[4 + down, 4 + right]]
+
+
 def test_every_shift_is_equally_likely_and_channels_move_together() -> None:
     marker = torch.zeros(3600, 2, 5, 5)
     marker[:, :, 2, 2] = 1
@@ -124,6 +133,9 @@ def test_erasing_blackens_one_rectangle_of_a_part_of_the_pictures() -> None:
     gone = views[:, 0] == 0
     hit = gone.flatten(1).any(1)
     assert abs(int(hit.sum()) - 500) < 80
+    tall = gone.any(2).sum(1) > gone.any(1).sum(1)
+    wide = gone.any(2).sum(1) < gone.any(1).sum(1)
+    assert min(int(tall.sum()), int(wide.sum())) > 150
     for picture in gone[hit]:
         rows, columns = picture.any(1), picture.any(0)
         assert torch.equal(picture, rows[:, None] & columns)

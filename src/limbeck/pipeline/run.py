@@ -209,7 +209,8 @@ def _digest(members: list[Trained]) -> str:
 
 def _evaluate_teacher(context: Context, members: list[Trained], logits: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     if len(members) == 1:
-        return [evaluate(context, members[0], None)]
+        replayable = all(split.replayable for split in context.splits.values())
+        return [evaluate(context, members[0], None, logits if replayable else None)]
     data, metrics = context.experiment.data, context.experiment.task.metrics
     scored = {name: metrics(logits[name], split.targets, data.classes, None) for name, split in context.splits.items()}
     found = {"role": "teacher", "seed": 0, "selected": {"epoch": None, **scored}, "last": {"epoch": None, **scored}}

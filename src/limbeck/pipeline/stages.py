@@ -96,13 +96,19 @@ def train(
     return Trained(role, seed, candidate, folder, result)
 
 
-def evaluate(context: Context, trained: Trained, teacher_says: Mapping[str, Tensor] | None) -> dict[str, Any]:
+def evaluate(
+    context: Context,
+    trained: Trained,
+    teacher_says: Mapping[str, Tensor] | None,
+    known: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
     """Score a model's files, reloaded, on every split; ``evaluation/<role>-seed<seed>.json``.
 
     Args:
         context: of the run.
         trained: the model.
         teacher_says: the teacher's logits by split, to compare with; None for the teacher itself.
+        known: logits by split that the selected weights' file was seen to give already.
     """
     run, data = context.run, context.experiment.data
     stage = f"evaluation/{trained.role}-seed{trained.seed}"
@@ -113,12 +119,19 @@ def evaluate(context: Context, trained: Trained, teacher_says: Mapping[str, Tens
             write_json(run.path / f"{stage}.json", done)
         return done
     found: dict[str, Any] = {"role": trained.role, "seed": trained.seed}
+    same = sha256(trained.file("last")) == sha256(trained.file("selected"))
     for which in WEIGHTS:
-        module = trained.module(which)
         epoch = trained.result["selected_epoch" if which == "selected" else "last_epoch"]
+        if which == "last" and same:
+            found[which] = {**found["selected"], "epoch": epoch}
+            continue
+        module = trained.module(which)
         found[which] = {"epoch": epoch}
         for name, split in context.splits.items():
-            logits, targets = predict(module, trained.candidate.normalization, split)
+            if which == "selected" and known is not None:
+                logits, targets = known[name], split.targets
+            else:
+                logits, targets = predict(module, trained.candidate.normalization, split)
             other = teacher_says.get(name) if teacher_says else None
             found[which][name] = context.experiment.task.metrics(logits, targets, data.classes, other)
     write_json(run.path / f"{stage}.json", found)

@@ -185,6 +185,25 @@ def test_every_flipped_bit_is_refused(
     assert capfd.readouterr().out == ""
 
 
+def test_a_changed_weight_is_called_a_change(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    data = exported[0].read_bytes()
+    weights = next(one for one in onnx.load(exported[0]).graph.initializer if len(one.raw_data) > 64).raw_data
+    (tmp_path / "m.onnx").write_bytes(data.replace(weights, weights[::-1]))
+    with pytest.raises(FileError, match=r"m\.onnx was changed after it was exported"):
+        open_onnx(tmp_path / "m.onnx")
+
+
+def test_the_runtime_does_not_talk_of_a_damaged_file(
+    exported: tuple[Path, nn.Module], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    unsealed = exported[0].read_bytes().replace(b"limbeck.sha256", b"limbeck.sha25x")
+    damaged = unsealed.replace(b"module.0.weight", b"module.0.weigh\xff", 1)  # its error then quotes what is no UTF-8
+    (tmp_path / "m.onnx").write_bytes(damaged)
+    with pytest.raises(FileError, match=r"m\.onnx"):
+        open_onnx(tmp_path / "m.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_checksum_inside_is_of_the_file_with_zeros_in_its_place(exported: tuple[Path, nn.Module]) -> None:
     data = exported[0].read_bytes()
     kept = {one.key: one.value for one in onnx.load(exported[0]).metadata_props}["limbeck.sha256"]

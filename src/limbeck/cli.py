@@ -181,6 +181,9 @@ def sweep(
     quiet: Quiet = False,
     models: Models = None,
     as_json: AsJson = False,
+    point_seeds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Seeds of each point; the best runs with the recipe's.")
+    ] = None,
 ) -> None:
     """Run a recipe at every point of a grid, choose on validation, then run the best in full.
 
@@ -193,7 +196,8 @@ def sweep(
     points = parse_grid(grid)
     folder = out or Path("runs") / f"{loaded.name}-sweep"
     with _stdout_kept(as_json), _how_to_go_on(folder):
-        found = run_sweep(loaded, points, folder, command=_command(), models=models, quiet=quiet)
+        options: dict[str, Any] = {"models": models, "quiet": quiet, "point_seeds": point_seeds}
+        found = run_sweep(loaded, points, folder, command=_command(), **options)
     _show_sweep(found, folder, as_json)
 
 

@@ -146,7 +146,7 @@ def test_a_wrong_folder_of_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"wide\.png is 4×5, the training images 4×4"):
         Data(train=given(), unlabeled=tmp_path)
     (tmp_path / "wide.png").write_bytes((tmp_path / "wide.png").read_bytes()[:40])
-    with pytest.raises(DataError, match=r"wide\.png is not a readable image"):
+    with pytest.raises(DataError, match=r"wide\.png is not a readable picture"):
         Data(train=given(), unlabeled=tmp_path)
     for train in (Pairs(), given(40, (7,))):
         with pytest.raises(DataError, match="does not fit") as caught:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.errors import DataError, ExportError, FileError
+from limbeck.data.pictures import MODES, read_picture
+from limbeck.errors import ExportError, FileError
 
 # A file's own sha256, as its metadata hold it (protobuf: key, then tag and length of the value). It is taken with
 # these 64 digits as zeros, so that the file alone tells whether it is still what was scored.
@@ -57,7 +57,7 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
     """
     session, signature = open_onnx(file, threads=threads)
     classes, shape = signature.classes, signature.shape
-    if len(shape) != 3 or shape[0] not in _MODES:
+    if len(shape) != 3 or shape[0] not in MODES:
         raise ExportError(f"{file} takes inputs of shape {shape}, not pictures of 1, 3 or 4 channels")
     found = []
     for image in images:
@@ -82,9 +82,6 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
     return found
 
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
 def read_image(path: str | Path, shape: tuple[int, ...]) -> Any:
     """A picture as float32 ``(C, H, W)`` in [0, 1], resized to ``shape``.
 
@@ -98,32 +95,11 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Any:
     from PIL import Image
 
     channels, height, width = shape
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # on tags and palettes; a picture that can not be decoded is an error
-            picture = _eight_bits(image).convert(_MODES[channels])
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except Exception as error:  # of damaged files Pillow's readers raise nearly anything
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"{path} is not a readable picture ({line[:200]})", cure="restore it, or convert it to an 8-bit PNG"
-        ) from None
+    picture = read_picture(path, channels)
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture, dtype=np.float32) / 255
     return pixels[None] if channels == 1 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-
-
-def _eight_bits(image: Any) -> Any:
-    from PIL import Image
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        wide = np.asarray(image).astype(np.int64)  # Pillow's own conversion would clip at 255
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode}: its numbers have no known range")
-    return image
 
 
 def seal(data: bytes) -> bytes:

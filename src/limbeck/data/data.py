@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from limbeck.data.arrays import as_images
 from limbeck.data.normalization import Normalization
+from limbeck.data.pictures import read_picture
 from limbeck.data.split import DatasetSplit, LoaderSplit, Split
 from limbeck.errors import DataError, RecipeError, nearest
 
@@ -251,8 +252,6 @@ def _as_unlabeled(value: Any, train: Split) -> Split:
 
 
 def _image_folder(folder: Path, train: Split) -> Tensor:
-    from PIL import Image, UnidentifiedImageError
-
     kinds = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds) if folder.is_dir() else []
     if not files:
@@ -266,11 +265,7 @@ def _image_folder(folder: Path, train: Split) -> Tensor:
     channels, height, width = train.shape
     pictures = []
     for path in files:
-        try:
-            with Image.open(path) as image:
-                picture = np.array(image.convert("L" if channels == 1 else "RGB"))
-        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} is not a readable image ({error})") from None
+        picture = np.array(read_picture(path, channels))
         if picture.shape[:2] != (height, width):
             raise DataError(f"{path} is {picture.shape[0]}×{picture.shape[1]}, the training images {height}×{width}")
         pictures.append(picture[None] if channels == 1 else np.moveaxis(picture, -1, 0))

@@ -286,5 +286,6 @@ def _write(context: Context, summary: dict[str, Any]) -> None:
     write_json(run.path / "summary.json", summary)
     run.finish("done")
     if context.score_test:
-        write_text(run.path / "MODEL_CARD.md", model_card(summary, run.info))
+        described = read_json(run.path / "student.json")
+        write_text(run.path / "MODEL_CARD.md", model_card(summary, run.info, described))
         write_report(run.path)

@@ -26,6 +26,7 @@ def sweep(
     command: str = "",
     quiet: bool = False,
     models: Path | None = None,
+    point_seeds: int | None = None,
 ) -> dict[str, Any]:
     """Run a recipe at every point of a grid, choose on validation, and run the winner in full.
 
@@ -39,6 +40,7 @@ def sweep(
         command: that was typed, for the record.
         quiet: show no progress.
         models: the user's own models, a Python file.
+        point_seeds: seeds of each point, fewer than the recipe's to save time; the winner runs with the recipe's.
 
     Returns:
         The content of ``sweep.json``.
@@ -55,16 +57,18 @@ def sweep(
     _check_before(folder, recipe, grid)
     slugs = [slug(values) for values in chosen]
     points: list[dict[str, Any]] = []
-    _write(folder, recipe, grid, points, command)
+    about = {"command": command, "point_seeds": point_seeds or recipe.spec.seeds}
+    _write(folder, recipe, grid, points, about)
     for number, (values, changed) in enumerate(zip(chosen, recipes, strict=True)):
         where = folder / "points" / (slugs[number] if slugs.count(slugs[number]) == 1 else f"{number}-{slugs[number]}")
         options: dict[str, Any] = {"command": command, "quiet": quiet, "models": models}
-        result = execute(changed, where, score_test=False, shared=folder / "shared", **options)
+        point = changed if point_seeds is None else changed.changed({"seeds": point_seeds})
+        result = execute(point, where, score_test=False, shared=folder / "shared", **options)
         points.append({"values": values, "folder": where.relative_to(folder).as_posix(), **_scores(result.summary)})
-        _write(folder, recipe, grid, points, command)
+        _write(folder, recipe, grid, points, about)
     best = max(range(len(points)), key=lambda number: (points[number]["student"]["mean"], -number))
     final = execute(recipes[best], folder / "best", shared=folder / "shared", **options)
-    found = _write(folder, recipe, grid, points, command)
+    found = _write(folder, recipe, grid, points, about)
     found["best"] = {"values": chosen[best], "folder": "best", "summary": final.summary["verdict"]}
     write_json(folder / "sweep.json", found)
     write_bytes(folder / "sweep.svg", plot(found).encode())
@@ -82,7 +86,8 @@ def resume(folder: str | Path, *, models: Path | None = None, quiet: bool = Fals
     if not isinstance(before, dict) or not {"recipe", "grid", "command"} <= set(before):
         raise ResumeError(f"{file} does not say what was swept", cure="give the sweep's command again")
     recipe = Recipe.parse(before["recipe"], where=str(file))
-    return sweep(recipe, before["grid"], folder, command=before["command"], models=models, quiet=quiet)
+    options: dict[str, Any] = {"command": before["command"], "point_seeds": before.get("point_seeds")}
+    return sweep(recipe, before["grid"], folder, models=models, quiet=quiet, **options)
 
 
 def slug(values: Mapping[str, Any]) -> str:
@@ -155,12 +160,16 @@ def _check_before(folder: Path, recipe: Recipe, grid: Mapping[str, Sequence[Any]
 
 
 def _write(
-    folder: Path, recipe: Recipe, grid: Mapping[str, Any], points: list[dict[str, Any]], command: str
+    folder: Path,
+    recipe: Recipe,
+    grid: Mapping[str, Any],
+    points: list[dict[str, Any]],
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
     file = folder / "sweep.json"
     before = read_json(file).get("best") if file.exists() else None
     found = {
-        "command": command,
+        **about,
         "recipe": recipe.to_dict(),
         "grid": {key: list(values) for key, values in grid.items()},
         "metric": METRIC,

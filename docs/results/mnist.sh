@@ -7,7 +7,7 @@ limbeck sweep recipes/mnist.yaml $grid --set name=mnist-small --set "$small" --o
 
 # The notebook's student, with the same teacher.
 shifted=runs/mnist-small-sweep/best/models/teacher/seed0/selected.safetensors
-limbeck sweep recipes/mnist.yaml $grid --set teacher.weights=$shifted --out runs/mnist-sweep
+limbeck sweep recipes/mnist.yaml $grid --point-seeds 1 --set teacher.weights=$shifted --out runs/mnist-sweep
 
 # The teacher that saw its images as they are.
 limbeck run recipes/mnist.yaml --set name=mnist-plain-small --set teacher.views.shift=0 --set "$small" --out runs/mnist-plain-small

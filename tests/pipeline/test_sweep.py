@@ -52,6 +52,22 @@ def test_the_best_on_validation_is_run_in_full_once(tmp_path: Path, monkeypatch:
     assert "temperature" in (tmp_path / "sweep.svg").read_text()
 
 
+def test_points_may_have_fewer_seeds_than_the_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[tuple[bool, int]] = []
+    runs = Runs({1: 0.5, 2: 0.8})
+
+    def counting(recipe: Any, folder: Path, *, score_test: bool = True, **rest: Any) -> Any:
+        seeds.append((score_test, recipe.spec.seeds))
+        return runs(recipe, folder, score_test=score_test, **rest)
+
+    monkeypatch.setattr(module, "execute", counting)
+    found = sweep(RECIPE, {KEY: [1, 2]}, tmp_path, quiet=True, point_seeds=1)
+    assert seeds == [(False, 1), (False, 1), (True, RECIPE.spec.seeds)]
+    assert (found["point_seeds"], RECIPE.spec.seeds) == (1, 3)
+    resume(tmp_path, quiet=True)
+    assert seeds[3:] == seeds[:3]
+
+
 @pytest.mark.parametrize("stop_at", [0, 1, 3])
 def test_a_stopped_sweep_goes_on(stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "execute", Runs({1: 0.5, 2: 0.8, 4: 0.6}, stop_at))

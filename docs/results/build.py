@@ -2,7 +2,7 @@
 
     python docs/results/build.py [--collect RUNS]
 
-``--collect`` first copies ``summary.json``, ``sweep.json`` and ``sweep.svg`` of the named run folders into this folder.
+``--collect`` first copies ``summary.json``, ``run.json`` and ``sweep.json`` of the run folders in RUNS into this folder.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from limbeck.pipeline.sweep import plot
 from limbeck.report.numbers import count, difference, milliseconds, percent, size, spread
 
 HERE = Path(__file__).parent
@@ -33,7 +34,6 @@ def collect(runs: Path, into: Path) -> None:
             (run / "run.json", "run.json"),
             (run / "best" / "run.json", "run.json"),
             (run / "sweep.json", "sweep.json"),
-            (run / "sweep.svg", "sweep.svg"),
         ):
             if source.exists():
                 (into / run.name).mkdir(parents=True, exist_ok=True)
@@ -83,6 +83,7 @@ def results(folder: Path) -> list[str]:
 def sweep(folder: Path) -> list[str]:
     """The table of a sweep: validation only."""
     found = read(folder / "sweep.json")
+    (folder / "sweep.svg").write_text(plot(found), encoding="utf-8")
     keys = list(found["grid"])
     lines = [
         f"`{found['command']}`",

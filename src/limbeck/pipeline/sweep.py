@@ -119,19 +119,23 @@ def plot(found: Mapping[str, Any]) -> str:
             shown = [point.get(role) for point in found["points"]]
             if any(one is None for one in shown):
                 continue
-            axes.plot(places, [100 * one["mean"] for one in shown], "o-", color=color, label=role.replace("_", " "))
+            line = "o-" if scale else "o"  # several keys have no one order to draw a line along
+            axes.plot(places, [100 * one["mean"] for one in shown], line, color=color, label=role.replace("_", " "))
             for place, one in zip(places, shown, strict=True):
                 dots = [100 * value for value in one["seeds"]]
                 axes.plot([place] * len(dots), dots, ".", color=color, alpha=0.4)
         if scale and max(numbers) / min(numbers) >= 8:
             axes.set_xscale("log", base=2)
-        names = [f"{one:g}" for one in numbers] if scale else [slug(point["values"]) for point in found["points"]]
-        axes.set_xticks(places, names)
+        texts = [
+            ", ".join(f"{one:g}" if isinstance(one, int | float) else str(one)[:20] for one in point["values"].values())
+            for point in found["points"]
+        ]
+        axes.set_xticks(places, texts, rotation=0 if scale else 30, ha="center" if scale else "right")
         axes.minorticks_off()
-        axes.set_xlabel(keys[0] if scale else "point")
+        axes.set_xlabel(", ".join(keys))
         axes.set_ylabel("validation accuracy, %")
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

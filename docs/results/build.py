@@ -2,7 +2,7 @@
 
     python docs/results/build.py [--collect RUNS]
 
-``--collect`` first copies ``summary.json``, ``run.json`` and ``sweep.json`` of the run folders in RUNS into this folder.
+``--collect`` first copies ``summary.json``, ``run.json`` and ``sweep.json`` of the run folders in RUNS to this place.
 """
 
 from __future__ import annotations

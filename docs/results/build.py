@@ -105,6 +105,33 @@ def sweep(folder: Path) -> list[str]:
     return [*lines, ""]
 
 
+def speed(folder: Path) -> list[str]:
+    """The benchmark of a training step."""
+    found = read(folder / "distill_step.json")
+    environment = found["environment"]
+    lines = [
+        "`python benchmarks/distill_step.py --json`  ",
+        f"{found['date']}, {environment['processor']}, {environment['cores']} cores, threads: {environment['threads']}, "
+        f"torch {environment['torch']}, {found['precision']}, batch {found['batch']}.",
+        "",
+        "`hand` is the best hand-written loop of the student alone, in the same precision and memory format; `hand2` is the "
+        "same loop again, the spread of A against A; `limbeck` is the student alone; `plain` is a float32 loop with a live "
+        "teacher; `distill` is limbeck with the live teacher. Steps of all loops were taken in turns.",
+        "",
+        "| loop | median of a step | 25 to 75 % | steps |",
+        "|---|---|---|---|",
+    ]
+    for name, one in found["loops"].items():
+        quarter = f"{one['low_ms']:.1f} to {one['high_ms']:.1f} ms"
+        lines.append(f"| {name} | {one['median_ms']:.1f} ms | {quarter} | {one['steps']} |")
+    lines += ["", "| ratio | median | turn by turn | asked for |", "|---|---|---|---|"]
+    for one in found["ratios"]:
+        asked = one["target"] or "–"
+        turns = f"{one['low']:.2f} to {one['high']:.2f}"
+        lines.append(f"| {one['of']} / {one['to']} | {one['ratio']:.2f} | {turns} | {asked} |")
+    return [*lines, ""]
+
+
 def read(path: Path) -> Any:
     """A JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -116,7 +143,7 @@ def build(template: Path) -> Path:
     for line in template.read_text(encoding="utf-8").splitlines():
         words = line.strip().removeprefix("{{").removesuffix("}}").split()
         if line.startswith("{{") and len(words) == 2:
-            make = {"results": results, "sweep": sweep}[words[0]]
+            make = {"results": results, "sweep": sweep, "speed": speed}[words[0]]
             lines += make(template.parent / words[1])
         else:
             lines.append(line)

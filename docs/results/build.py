@@ -112,11 +112,13 @@ def speed(folder: Path) -> list[str]:
     lines = [
         "`python benchmarks/distill_step.py --json`  ",
         f"{found['date']}, {environment['processor']}, {environment['cores']} cores, "
-        f"threads: {environment['threads']}, torch {environment['torch']}, {found['precision']}, batch {found['batch']}.",
+        f"threads: {environment['threads']}, torch {environment['torch']}, {found['precision']}, "
+        f"batch {found['batch']}.",
         "",
-        "`hand` is the best hand-written loop of the student alone, in the same precision and memory format; `hand2` is",
-        "the same loop again, the spread of A against A; `limbeck` is the student alone; `plain` is a float32 loop with a",
-        "live teacher; `distill` is limbeck with the live teacher. Steps of all loops were taken in turns.",
+        "`hand` is the best hand-written loop of the student alone, in the same precision and memory format;",
+        "`hand2` is the same loop again, the spread of A against A; `limbeck` is the student alone;",
+        "`plain` is a float32 loop with a live teacher; `distill` is limbeck with the live teacher.",
+        "Steps of all loops were taken in turns.",
         "",
         "| loop | median of a step | 25 to 75 % | steps |",
         "|---|---|---|---|",

@@ -17,7 +17,8 @@ SRC = Path(limbeck.__file__).parent
 # From low to high; a room imports only from rooms of a lower number, and from itself.
 ORDER = [
     ("errors",), ("losses",), ("outputs", "taps", "adapters"), ("files",), ("data",), ("models",), ("teachers",),
-    ("store",), ("objective",), ("training",), ("evaluation",), ("compress",), ("tasks",), ("report",), ("pipeline",),
+    ("store",), ("objective",), ("training",), ("evaluation",), ("compress",), ("tasks",), ("report",), ("recipe",),
+    ("doctor",), ("pipeline",),
     ("cli", "__main__"),
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -31,7 +31,7 @@ _PUBLIC: dict[str, str | None] = {
     "supervised": "limbeck.objective",
     "term": "limbeck.objective",
     "predict_images": "limbeck.compress",
-    "Recipe": "limbeck.pipeline.recipe",
+    "Recipe": "limbeck.recipe.recipe",
     "Result": "limbeck.pipeline.result",
     "distill": "limbeck.pipeline.distill",
 }

@@ -13,8 +13,8 @@ from .objective import supervised as supervised
 from .objective import term as term
 from .outputs import Outputs as Outputs
 from .pipeline.distill import distill as distill
-from .pipeline.recipe import Recipe as Recipe
 from .pipeline.result import Result as Result
+from .recipe.recipe import Recipe as Recipe
 from .teachers import Ensemble as Ensemble
 from .teachers import FunctionTeacher as FunctionTeacher
 from .teachers import ModuleTeacher as ModuleTeacher

@@ -16,9 +16,9 @@ from limbeck.evaluation.predict import predict
 from limbeck.files import sha256
 from limbeck.models import DigitsStudent
 from limbeck.pipeline.folder import Run
-from limbeck.pipeline.recipe import Recipe
 from limbeck.pipeline.run import execute
 from limbeck.pipeline.stages import train
+from limbeck.recipe.recipe import Recipe
 
 
 def short(**changes: Any) -> Recipe:

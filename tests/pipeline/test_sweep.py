@@ -11,8 +11,8 @@ import pytest
 
 import limbeck.pipeline.sweep as module
 from limbeck.errors import RecipeError, ResumeError
-from limbeck.pipeline.recipe import Recipe
 from limbeck.pipeline.sweep import resume, sweep
+from limbeck.recipe.recipe import Recipe
 
 RECIPE = Recipe.parse({"teacher": {"model": "limbeck/cnn5"}, "student": {"model": "limbeck/cnn5"}})
 KEY = "objective.kl.temperature"

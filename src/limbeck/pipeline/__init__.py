@@ -1,1 +1,1 @@
-"""Recipes, runs and the one-liner: data in, a folder of evidence out."""
+"""The run: a recipe as objects, each stage once, a folder of evidence."""

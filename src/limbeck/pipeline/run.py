@@ -23,10 +23,10 @@ from limbeck.pipeline import summary as told
 from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.experiment import Experiment, check_fits, from_recipe
 from limbeck.pipeline.folder import Run, environment
-from limbeck.pipeline.recipe import Recipe
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
+from limbeck.recipe.recipe import Recipe
 from limbeck.report.render import write_report
 from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher, check_logits
 from limbeck.training.precision import choose

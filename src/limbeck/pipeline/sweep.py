@@ -12,8 +12,8 @@ from typing import Any
 from limbeck.errors import RecipeError, ResumeError
 from limbeck.evaluation.statistics import interval
 from limbeck.files import make_folder, read_json, write_bytes, write_json
-from limbeck.pipeline.recipe import Recipe
 from limbeck.pipeline.run import execute
+from limbeck.recipe.recipe import Recipe
 
 METRIC = "accuracy"
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from limbeck.errors import LimbeckError, RecipeError
-from limbeck.pipeline.reading import read_text
-from limbeck.pipeline.recipe import Recipe, json_schema, packaged
-from limbeck.pipeline.schema import RecipeSpec
+from limbeck.recipe.reading import read_text
+from limbeck.recipe.recipe import Recipe, json_schema, packaged
+from limbeck.recipe.schema import RecipeSpec
 
 TEACHER, STUDENT = {"model": "limbeck/conv_mnist"}, {"model": "limbeck/cnn5"}
 GOOD = "teacher: {model: limbeck/conv_mnist}\nstudent: {model: limbeck/cnn5}\n"

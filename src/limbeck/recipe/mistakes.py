@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from limbeck import losses
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective
-from limbeck.pipeline.reading import Key, describe, dotted
-from limbeck.pipeline.schema import TAGS
+from limbeck.recipe.reading import Key, describe, dotted
+from limbeck.recipe.types import TAGS
 
 SHOWN = 20
 # Pydantic's words, and a recipe's.

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective
-from limbeck.pipeline.mistakes import answer, from_pydantic, objective_mistakes, term_parameters
-from limbeck.pipeline.overrides import apply, parse_key, parse_setting
-from limbeck.pipeline.reading import Key, describe, plain, read_file
-from limbeck.pipeline.schema import ModelSpec, RecipeSpec, StudentSpec
+from limbeck.recipe.mistakes import answer, from_pydantic, objective_mistakes, term_parameters
+from limbeck.recipe.model_schema import ModelSpec, StudentSpec
+from limbeck.recipe.overrides import apply, parse_key, parse_setting
+from limbeck.recipe.reading import Key, describe, plain, read_file
+from limbeck.recipe.schema import RecipeSpec
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,24 @@
-"""The command line: each command is a few lines over the public API.
-
-Results go to standard output, progress and messages to standard error. A mistake of the user's is answered with one
-message and an exit code, never with a traceback.
-"""
+"""The commands: each is a few lines over the public API."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limbeck.cli.leaving import EXIT_CODES, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates
+from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set
+from limbeck.cli.show import print_json, show, show_sweep
 from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
 
 if TYPE_CHECKING:
-    from limbeck.pipeline.recipe import Recipe
-    from limbeck.pipeline.result import Result
-
-EXIT_CODES = {
-    0: "done",
-    1: "unexpected error",
-    2: "recipe or usage",
-    3: "data",
-    4: "model",
-    5: "not a finite number in the training",
-    6: "file",
-    7: "export",
-    8: "resume",
-    130: "interrupted (Ctrl-C)",
-    143: "terminated",
-}
-INTERRUPTED, TERMINATED = 130, 143
+    from limbeck.recipe.recipe import Recipe
 
 app = typer.Typer(
     name="limbeck",
@@ -49,33 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _recipes(incomplete: str) -> list[str]:
-    """Completions of a recipe: the packaged names, and YAML files."""
-    from limbeck.pipeline.recipe import packaged
-
-    folder = Path(incomplete).parent if "/" in incomplete else Path()
-    files = [str(path) + "/" * path.is_dir() for path in folder.glob("*") if path.is_dir() or path.suffix == ".yaml"]
-    return sorted(name for name in [*packaged(), *files] if name.startswith(incomplete))
-
-
-RecipeArg = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A YAML file, or digits, mnist.", autocompletion=_recipes)
-]
-RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/demo.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run folder; runs/NAME by default.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY.PATH=VALUE", help="Change a value of the recipe; repeatable."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, the rest on error.")]
-Quick = Annotated[bool, typer.Option("--quick", help="One seed and few epochs: does everything work?")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Models = Annotated[
-    Path | None,
-    typer.Option("--models", metavar="FILE.py", help="Your own models, user/NAME in a recipe. The file is run."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -123,28 +75,28 @@ def resume(folder: RunArg, quiet: Quiet = False, models: Models = None, as_json:
     if (folder / "sweep.json").is_file():
         from limbeck.pipeline.sweep import resume as resume_sweep
 
-        with _stdout_kept(as_json), _how_to_go_on(folder):
+        with stdout_kept(as_json), how_to_go_on(folder):
             found = resume_sweep(folder, models=models, quiet=quiet)
-        _show_sweep(found, folder, as_json)
+        show_sweep(found, folder, as_json)
         return
-    _check_run(folder)
+    check_run(folder)
     from limbeck.pipeline.run import resume as go_on
 
-    with _stdout_kept(as_json), _how_to_go_on(folder):
+    with stdout_kept(as_json), how_to_go_on(folder):
         result = go_on(folder, models=models, quiet=quiet)
-    _show(result, as_json)
+    show(result, as_json)
 
 
 @app.command()
 def report(folder: RunArg, as_json: AsJson = False) -> None:
     """Write a run's report.html again, from its files."""
-    _a_run(folder)
+    a_run(folder)
     from limbeck.report.render import write_report
 
-    with _stdout_kept(as_json):
+    with stdout_kept(as_json):
         write_report(folder)
     path = folder / "report.html"
-    _print_json({"report": str(path)}) if as_json else typer.echo(path)
+    print_json({"report": str(path)}) if as_json else typer.echo(path)
 
 
 @app.command()
@@ -156,13 +108,13 @@ def compare(
     from limbeck.report import compare as side_by_side
 
     for folder in folders:
-        _a_run(folder)
+        a_run(folder)
         if not (folder / "summary.json").is_file():
             raise ResumeError(f"{folder} is not finished", cure=f"limbeck resume {shlex.quote(str(folder))}")
-    with _stdout_kept(as_json):
+    with stdout_kept(as_json):
         rows = side_by_side(folders)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     print_table(*comparison(rows))
     if len({row["fingerprint"] for row in rows}) > 1:
@@ -189,16 +141,16 @@ def sweep(
 
     Example: limbeck sweep digits objective.kl.temperature=1,2,4,8
     """
-    from limbeck.pipeline.overrides import parse_grid
     from limbeck.pipeline.sweep import sweep as run_sweep
+    from limbeck.recipe.overrides import parse_grid
 
     loaded = _load(recipe, set_, quick)
     points = parse_grid(grid)
     folder = out or Path("runs") / f"{loaded.name}-sweep"
-    with _stdout_kept(as_json), _how_to_go_on(folder):
+    with stdout_kept(as_json), how_to_go_on(folder):
         options: dict[str, Any] = {"models": models, "quiet": quiet, "point_seeds": point_seeds}
-        found = run_sweep(loaded, points, folder, command=_command(), **options)
-    _show_sweep(found, folder, as_json)
+        found = run_sweep(loaded, points, folder, command=typed(), **options)
+    show_sweep(found, folder, as_json)
 
 
 @app.command()
@@ -210,10 +162,10 @@ def predict(
     """Classify pictures with an exported file, by what is written in it."""
     from limbeck.compress import predict_images
 
-    with _stdout_kept(as_json):
+    with stdout_kept(as_json):
         found = predict_images(file, images)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     from limbeck.pipeline.tables import print_table
 
@@ -224,9 +176,9 @@ def predict(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
-    from limbeck.pipeline.recipe import json_schema
+    from limbeck.recipe.recipe import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -245,15 +197,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _main(args: list[str]) -> int:
     try:
-        with _terminates():
+        with terminates():
             code = app(args, prog_name="limbeck", standalone_mode=False) or 0
         if code == INTERRUPTED:  # the parser has caught Ctrl-C
             print("limbeck: interrupted", file=sys.stderr)
         return code
     except LimbeckError as error:
-        return _say(str(error), error.exit_code, error)
+        return say(str(error), error.exit_code, error)
     except (KeyboardInterrupt, typer.Abort) as error:
-        return _say("interrupted", INTERRUPTED, error)
+        return say("interrupted", INTERRUPTED, error)
     except BrokenPipeError:  # the reader of our output has gone, as in `limbeck schema | head`
         with contextlib.suppress(OSError):
             sys.stdout.close()
@@ -261,63 +213,17 @@ def _main(args: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         cure = "\n  cure: free some space and run the same command again" if error.errno == errno.ENOSPC else ""
-        return _say(f"{where}{error.strerror or error}{cure}", FileError.exit_code, error)
+        return say(f"{where}{error.strerror or error}{cure}", FileError.exit_code, error)
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's: unknown command, option, missing argument
             error.show()  # type: ignore[attr-defined]
             return RecipeError.exit_code
         text = " ".join(str(error).split())[:500]
-        return _say(f"unexpected {type(error).__name__}: {text}; run again with LIMBECK_TRACEBACK=1", 1, error)
-
-
-def _say(text: str, code: int, error: BaseException) -> int:
-    if os.environ.get("LIMBECK_TRACEBACK", "") not in ("", "0"):
-        raise error
-    print(f"limbeck: {text}", file=sys.stderr)
-    return code
-
-
-@contextlib.contextmanager
-def _terminates() -> Iterator[None]:
-    """SIGTERM ends a command as an error does, so that what is open is closed; training handles it itself."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        error = LimbeckError("terminated")
-        error.exit_code = TERMINATED
-        raise error
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _stdout_kept(as_json: bool) -> Iterator[None]:
-    """With --json, whatever libraries print goes to standard error."""
-    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-        yield
-
-
-@contextlib.contextmanager
-def _how_to_go_on(folder: Path) -> Iterator[None]:
-    """Say how a stopped run is continued."""
-    try:
-        yield
-    except (LimbeckError, KeyboardInterrupt) as error:
-        kept = any((folder / name).exists() for name in ("run.json", "sweep.json"))
-        if kept and getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, TERMINATED):
-            print(f"limbeck: go on with: limbeck resume {shlex.quote(str(folder))}", file=sys.stderr)
-        raise
+        return say(f"unexpected {type(error).__name__}: {text}; run again with LIMBECK_TRACEBACK=1", 1, error)
 
 
 def _load(recipe: str, overrides: list[str] | None, quick: bool) -> Recipe:
-    from limbeck.pipeline.recipe import Recipe
+    from limbeck.recipe.recipe import Recipe
 
     loaded = Recipe.load(recipe, overrides or [])
     return loaded.quick() if quick else loaded
@@ -336,61 +242,29 @@ def _run(
     from limbeck.pipeline.run import execute
 
     folder = out or Path("runs") / loaded.name
-    with _stdout_kept(as_json), _how_to_go_on(folder):
-        result = execute(loaded.to_dict(), folder, command=_command(), quiet=quiet, models=models)
-    _show(result, as_json)
+    with stdout_kept(as_json), how_to_go_on(folder):
+        result = execute(loaded.to_dict(), folder, command=typed(), quiet=quiet, models=models)
+    show(result, as_json)
 
 
-def _command() -> str:
+def typed() -> str:
     return shlex.join(["limbeck", *sys.argv[1:]])
 
 
-def _a_run(folder: Path) -> None:
+def a_run(folder: Path) -> None:
     if not (folder / "run.json").is_file():
         raise ResumeError(f"{folder} holds no run: there is no run.json", cure="give a folder that limbeck run wrote")
 
 
-def _check_run(folder: Path) -> None:
+def check_run(folder: Path) -> None:
     """See that a run's record is whole and its recipe is one of this version's."""
     from limbeck.files import read_json
-    from limbeck.pipeline.recipe import Recipe
+    from limbeck.recipe.recipe import Recipe
 
-    _a_run(folder)
+    a_run(folder)
     info = read_json(folder / "run.json")
     recipe = info.get("recipe") if isinstance(info, dict) else None
     if not isinstance(recipe, dict) or "command" not in info:
         raise ResumeError(f"{folder / 'run.json'} is not what limbeck wrote", cure="start the run again")
     if "teacher" in recipe:
         Recipe.parse(recipe, where=str(folder / "run.json"))
-
-
-def _show(result: Result, as_json: bool) -> None:
-    if as_json:
-        _print_json({"folder": str(result.folder), **result.summary})
-        return
-    from limbeck.pipeline.tables import print_table
-    from limbeck.report import results_rows
-
-    summary = result.summary
-    print_table(*results_rows(summary))
-    typer.echo(f"\n{summary.get('verdict', '')}")
-    for finding in (one for one in summary.get("findings", []) if one["severity"] != "info"):
-        typer.echo(f"{finding['severity']}: {finding['message']}")
-    typer.echo(f"\nReport: {result.folder / 'report.html'}")
-
-
-def _show_sweep(found: Mapping[str, Any], folder: Path, as_json: bool) -> None:
-    if as_json:
-        _print_json({"folder": str(folder), **found})
-        return
-    from limbeck.pipeline.tables import points, print_table
-
-    print_table(*points(found))
-    best = found["best"]["values"]
-    typer.echo(f"\nChosen on validation: {', '.join(f'{key}={value}' for key, value in best.items())}")
-    typer.echo(f"{found['best']['summary']}\n\nPlot: {folder / 'sweep.svg'}")
-    typer.echo(f"Report: {folder / 'best' / 'report.html'}")
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from limbeck.errors import RecipeError
-from limbeck.pipeline.reading import Key, describe, dotted, read_text
-from limbeck.pipeline.schema import RecipeSpec
+from limbeck.recipe.reading import Key, describe, dotted, read_text
+from limbeck.recipe.schema import RecipeSpec
 
 _OBJECTIVE = RecipeSpec.model_fields["objective"].get_default()
 

@@ -1,0 +1,75 @@
+"""How a command ends: exit codes, signals, and one message instead of a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from limbeck.errors import LimbeckError
+
+EXIT_CODES = {
+    0: "done",
+    1: "unexpected error",
+    2: "recipe or usage",
+    3: "data",
+    4: "model",
+    5: "not a finite number in the training",
+    6: "file",
+    7: "export",
+    8: "resume",
+    130: "interrupted (Ctrl-C)",
+    143: "terminated",
+}
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def say(text: str, code: int, error: BaseException) -> int:
+    if os.environ.get("LIMBECK_TRACEBACK", "") not in ("", "0"):
+        raise error
+    print(f"limbeck: {text}", file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def terminates() -> Iterator[None]:
+    """SIGTERM ends a command as an error does, so that what is open is closed; training handles it itself."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        error = LimbeckError("terminated")
+        error.exit_code = TERMINATED
+        raise error
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def stdout_kept(as_json: bool) -> Iterator[None]:
+    """With --json, whatever libraries print goes to standard error."""
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        yield
+
+
+@contextlib.contextmanager
+def how_to_go_on(folder: Path) -> Iterator[None]:
+    """Say how a stopped run is continued."""
+    try:
+        yield
+    except (LimbeckError, KeyboardInterrupt) as error:
+        kept = any((folder / name).exists() for name in ("run.json", "sweep.json"))
+        if kept and getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, TERMINATED):
+            print(f"limbeck: go on with: limbeck resume {shlex.quote(str(folder))}", file=sys.stderr)
+        raise

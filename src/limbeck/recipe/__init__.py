@@ -1,0 +1,1 @@
+"""The recipe: a distillation as data, read, checked, and answered by name where it is wrong."""

@@ -1,0 +1,107 @@
+"""The recipe's keys about a model and its training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, FiniteFloat, Tag, model_validator
+
+from limbeck.recipe.data_schema import NormalizationSpec, ViewsSpec
+from limbeck.recipe.types import MAPPING, WORD, ModelName, Options, Part, Positive, WeightsFile, word_or_mapping
+from limbeck.recipe.values import wrong
+
+
+class OptimizerSpec(Part):
+    """An optimizer of torch's; a name alone takes its usual settings."""
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: Positive | None = None
+    weight_decay: FiniteFloat | None = Field(default=None, ge=0)
+    momentum: FiniteFloat = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _momentum_for_nesterov(self) -> OptimizerSpec:
+        if self.nesterov and (self.name != "sgd" or not self.momentum):
+            raise wrong("nesterov needs the optimizer sgd with a momentum above 0")
+        return self
+
+
+class ScheduleSpec(Part):
+    """How the rate changes; warmup and milestones are in epochs."""
+
+    name: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: FiniteFloat = Field(default=0.0, ge=0)
+    milestones: list[Annotated[int, Field(ge=1, le=100_000)]] = Field(default=[])
+    gamma: FiniteFloat = Field(default=0.1, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> ScheduleSpec:
+        if self.name == "step" and not self.milestones:
+            raise wrong("the schedule step needs 'milestones', such as [30, 60]")
+        if self.milestones != sorted(set(self.milestones)):
+            raise wrong("expected milestones that increase")
+        return self
+
+
+class EarlyStoppingSpec(Part):
+    """Stop when validation does not improve by more than min_delta for so many epochs."""
+
+    patience: int = Field(ge=1)
+    min_delta: FiniteFloat = Field(default=0.0, ge=0)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class ModelSpec(Part):
+    """A model by name, and its training."""
+
+    model: ModelName = Field(description="limbeck/…, torchvision/…, timm/… or user/… (with --models FILE)")
+    options: Options = Field(default={}, description="keyword arguments of the architecture")
+    pretrained: bool = False
+    weights: WeightsFile | None = Field(default=None, description=".safetensors, .pth: not trained then")
+    normalization: (
+        Annotated[
+            Annotated[Literal["none"], Tag(WORD)] | Annotated[NormalizationSpec, Tag(MAPPING)],
+            Discriminator(word_or_mapping),
+        ]
+        | None
+    ) = Field(default=None, description="of this model, if not the data's")
+    epochs: int = Field(default=30, ge=1, le=100_000)
+    batch_size: int = Field(default=128, ge=2, le=1_000_000)
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(_named)] = OptimizerSpec()
+    schedule: Annotated[ScheduleSpec, BeforeValidator(_named)] = ScheduleSpec()
+    accumulate: int = Field(default=1, ge=1, le=100_000, description="pieces that a batch is computed in")
+    clip: Positive | None = None
+    early_stopping: EarlyStoppingSpec | None = None
+    select: Literal["accuracy", "loss"] = "accuracy"
+    ema: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    views: ViewsSpec = ViewsSpec()
+    workers: int = Field(default=0, ge=0, le=256)
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> ModelSpec:
+        if self.pretrained and self.weights is not None:
+            raise wrong("expected either 'pretrained' or 'weights', found both")
+        if self.pretrained and self.model.startswith(("limbeck/", "user/")):
+            raise wrong(f"{self.model} has no published weights; set 'weights' to a file instead of 'pretrained'")
+        if self.schedule.warmup and self.schedule.warmup >= self.epochs:
+            raise wrong(f"expected a schedule.warmup below epochs ({self.epochs}), found {self.schedule.warmup:g}")
+        return self
+
+
+class StudentSpec(ModelSpec):
+    """The student; its control is trained in the same way."""
+
+    labels: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        default=None,
+        description="so many training labels for student and controls, drawn for each seed",
+    )
+
+    @model_validator(mode="after")
+    def _is_trained(self) -> StudentSpec:
+        if self.weights is not None:
+            raise wrong("a student with weights is not trained, so nothing would be distilled; remove 'weights'")
+        return self

@@ -1,0 +1,50 @@
+"""The recipe's keys, typed: each with its range and a default that works."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, FiniteFloat, Tag, model_validator
+
+from limbeck.recipe.data_schema import DataSpec
+from limbeck.recipe.model_schema import ModelSpec, StudentSpec
+from limbeck.recipe.types import ONE, SEVERAL, AutoOrBool, Part, one_or_several
+from limbeck.recipe.values import run_name, wrong
+
+
+class ControlsSpec(Part):
+    """What the student is compared with."""
+
+    control: bool = True
+    hard_labels: AutoOrBool = Field(default="auto", description="auto: where training samples lack labels")
+
+
+class RecipeSpec(Part):
+    """A distillation, from data to an exported file."""
+
+    name: Annotated[str, AfterValidator(run_name)] = "run"
+    task: Literal["classification"] = "classification"
+    data: DataSpec = DataSpec()
+    teacher: Annotated[
+        Annotated[ModelSpec, Tag(ONE)] | Annotated[list[ModelSpec], Tag(SEVERAL), Field(min_length=1, max_length=64)],
+        Discriminator(one_or_several),
+    ]
+    student: StudentSpec
+    objective: dict[str, Any] = Field(
+        default={"supervised": 0.1, "kl": {"weight": 0.9, "temperature": 4.0}}, min_length=1
+    )
+    controls: ControlsSpec = ControlsSpec()
+    seed: int = Field(default=0, ge=0, lt=2**31, description="the first seed")
+    seeds: int = Field(default=3, ge=1, le=1000, description="how many seeds student and controls are trained with")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    fast: bool = Field(default=True, description="channels-last and automatic precision; false: plain float32")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    checkpoint_seconds: FiniteFloat = Field(default=15.0, ge=0, le=1e6)
+    export: list[Literal["onnx"]] = Field(default=["onnx"])
+
+    @model_validator(mode="after")
+    def _last_seed(self) -> RecipeSpec:
+        if self.seed + self.seeds > 2**31:
+            raise wrong("expected seed + seeds to be at most 2**31")
+        return self

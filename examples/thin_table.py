@@ -1,6 +1,6 @@
 """Make a table of images imbalanced on purpose: keep only some groups of one class.
 
-    python examples/thin_table.py TABLE.csv OUT.csv --where split=train --where class=colon_aca --group source_tile --keep 60
+    python examples/thin_table.py TABLE.csv OUT.csv --where split=train --where class=ill --group patient --keep 60
 
 Of the rows that match every ``--where``, those of ``--keep`` groups stay; all other rows stay as they are. Groups are
 chosen by the SHA-256 of their names, so the choice is the same everywhere.

@@ -59,8 +59,30 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
         >>> [one.code for one in ordered([Finding("a", "info", "x"), Finding("b", "error", "y")])]
         ['b', 'a']
     """
-    once = {(one.code, one.message): one for one in reversed(list(findings))}
-    return sorted(reversed(list(once.values())), key=lambda one: ORDER.index(one.severity))
+    once: dict[tuple[str, str], Finding] = {}
+    for one in findings:
+        once.setdefault((one.code, one.message), one)
+    return sorted(once.values(), key=lambda one: ORDER.index(one.severity))
 
 
-__all__ = ["ORDER", "Finding", "Severity", "ordered"]
+def spoken(role: str) -> str:
+    """A role in words.
+
+    Example:
+        >>> spoken("control_hard_labels")
+        'control of hard labels'
+    """
+    return role.replace("_", " of ", 1).replace("_", " ")
+
+
+def percent(share: float) -> str:
+    """A share in percent.
+
+    Example:
+        >>> percent(0.1234)
+        '12.3 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+__all__ = ["ORDER", "Finding", "Severity", "ordered", "percent", "spoken"]

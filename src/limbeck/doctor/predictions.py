@@ -1,0 +1,94 @@
+"""Findings from what a model says about a labeled split: no better than chance, always one class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from limbeck.doctor.chance import knowledge
+from limbeck.doctor.finding import Finding, percent, spoken
+
+CONSTANT = 0.99  # share of samples that get one class
+OTHERS = 5  # samples of other classes that a constant predictor must have had the occasion to name
+
+
+def near_chance(counts: Tensor, role: str, split: str) -> list[Finding]:
+    """A model that knows nothing, or no more than the most frequent class.
+
+    ``teacher_near_majority`` (``not_learned`` for others): a warning where the balanced accuracy is within three
+    deviations of chance. Where it is above, but the accuracy is not above the majority's, as it may be on purpose with
+    rare classes, an info.
+
+    Args:
+        counts: of :func:`confusion`.
+        role: ``teacher``, ``student``, ``control``.
+        split: the split's name.
+
+    Example:
+        >>> import torch
+        >>> near_chance(torch.tensor([[50, 0], [50, 0]]), "teacher", "validation")[0].code
+        'teacher_near_majority'
+    """
+    found = knowledge(counts)
+    if found.beyond_chance and found.beyond_majority:
+        return []
+    code = "teacher_near_majority" if role == "teacher" else "not_learned"
+    text = f"the {spoken(role)}'s {split} accuracy is {percent(found.accuracy)}, always naming the most frequent "
+    text += f"class gives {percent(found.majority)}"
+    evidence = {"role": role, "split": split, **found.to_dict()}
+    if found.beyond_chance:
+        cause = "a class is so frequent that accuracy hardly tells models apart"
+        cure = "judge by balanced accuracy, F1 or AUC: metric: balanced_accuracy"
+        return [Finding(code, "info", text, evidence, cause, cure)] if role == "teacher" else []
+    text += f", and its balanced accuracy of {percent(found.balanced)} is no better than chance"
+    if role == "teacher":
+        text += ": there is little to distill"
+        cause = (
+            "other weights, classes, normalization or color order than those it was trained with, or a short training"
+        )
+        cure = "see that it reaches its published accuracy on these data before anything is distilled"
+    else:
+        cause = "a rate that is too high or too low, too few epochs, or labels that do not belong to the images"
+        cure = "try a rate ten times lower; see that a larger model learns from these data"
+    return [Finding(code, "warning", text, evidence, cause, cure)]
+
+
+def constant(
+    counts: Tensor, role: str, split: str, classes: Sequence[str], logits: Tensor | None = None
+) -> list[Finding]:
+    """A model that answers with one class whatever it sees.
+
+    ``constant_predictor``: an error if the logits do not depend on the input, a warning if more than 99 % of
+    the answers are one class, and at least 5 of these samples are of another.
+
+    Args:
+        counts: of :func:`confusion`.
+        role: of the model.
+        split: the split's name.
+        classes: names.
+        logits: ``[N, C]``, where they are at hand.
+
+    Example:
+        >>> import torch
+        >>> constant(torch.tensor([[50, 0], [50, 0]]), "student", "test", ["cat", "dog"])[0].message
+        "the student answers 'cat' for 100.0 % of the test samples"
+    """
+    total, answers = int(counts.sum()), counts.sum(dim=0)
+    top = int(answers.argmax())
+    share, others = float(answers[top]) / total, int(answers[top] - counts[top, top])
+    evidence = {"role": role, "split": split, "class": classes[top], "share": round(share, 4), "samples": total}
+    evidence["share_of_labels"] = round(float(counts[top].sum()) / total, 4)
+    if logits is not None and len(logits) > 1:
+        spread = float((logits - logits[:1]).abs().max())
+        if spread <= 1e-6 * max(1.0, float(logits.abs().max())):
+            text = f"the {spoken(role)} gives the same logits for every {split} sample: they do not depend on the input"
+            cause = "weights that were not loaded, an input that is scaled to nothing, or units that are all dead"
+            cure = "look at the weights' file and at the normalization; compare two samples' inputs by hand"
+            return [Finding("constant_predictor", "error", text, {**evidence, "spread": spread}, cause, cure)]
+    if share <= CONSTANT or others < OTHERS:
+        return []
+    text = f"the {spoken(role)} answers '{classes[top]}' for {percent(share)} of the {split} samples"
+    cause = "a rate that is too high, classes of very different size, or inputs in other units than in its training"
+    cure = "lower the rate; balance the classes (sampling: balanced, or class_weights); check the normalization"
+    return [Finding("constant_predictor", "warning", text, evidence, cause, cure)]

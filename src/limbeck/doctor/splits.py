@@ -1,0 +1,109 @@
+"""Findings about the splits: the same samples, or samples of the same group, on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+from limbeck.data.split import Split
+from limbeck.doctor.finding import Finding, percent
+
+CLEAR = 0.005  # share of the smaller split from which on an overlap is a warning
+SHOWN = 5
+PROBE = 1024  # samples of a split that several models or settings are tried on
+
+
+def overlap(
+    splits: Mapping[str, Split], duplicates: Mapping[tuple[str, str], list[tuple[int, int]]] | None = None
+) -> list[Finding]:
+    """Samples that two splits have in common, pixel by pixel.
+
+    ``overlap``: a warning from 0.5 % of the later split on, else an info.
+
+    Args:
+        splits: by name.
+        duplicates: pairs of addresses for each pair of splits, where the data know them.
+
+    Example:
+        >>> import torch
+        >>> train = Split(torch.arange(10.0).reshape(5, 2), [0, 1, 0, 1, 0], ["a", "b"], "train")
+        >>> overlap({"train": train, "test": train.subset([3, 4], "test")})[0].evidence["samples"]
+        2
+    """
+    found = []
+    known = common(splits) if duplicates is None else duplicates
+    for (first, second), pairs in known.items():
+        if not pairs:
+            continue
+        samples = len({at for _, at in pairs})
+        share = samples / len(splits[second])
+        examples = [[_address(splits[first], one), _address(splits[second], two)] for one, two in pairs[:SHOWN]]
+        text = f"{samples} samples of '{second}' ({percent(share)}) are in '{first}' too, pixel by pixel"
+        evidence = {"splits": [first, second], "samples": samples, "share": round(share, 5), "examples": examples}
+        cause = "pictures copied into several folders, frames of one film, or a data set that holds duplicates"
+        cure = "leave them out (data.duplicates: drop), or divide anew"
+        found.append(Finding("overlap", "warning" if share >= CLEAR else "info", text, evidence, cause, cure))
+    return found
+
+
+def groups(splits: Mapping[str, Split]) -> list[Finding]:
+    """Groups (tiles, patients) with samples in two splits: ``group_overlap``, a warning.
+
+    Args:
+        splits: by name; those without groups are left out.
+    """
+    found = []
+    named = {name: getattr(split, "groups", None) for name, split in splits.items()}
+    for first, second in combinations([name for name, values in named.items() if values is not None], 2):
+        both = sorted(set(named[first]) & set(named[second]))
+        if not both:
+            continue
+        shared = set(both)
+        samples = sum(one in shared for one in named[second])
+        text = f"{len(both)} groups have samples in '{first}' and in '{second}', such as {', '.join(both[:SHOWN])}"
+        evidence = {"splits": [first, second], "groups": len(both), "samples": samples, "examples": both[:SHOWN]}
+        cause = "the table's own splits cut through groups"
+        cure = "divide by group: leave the split column out and name data.group"
+        found.append(Finding("group_overlap", "warning", text, evidence, cause, cure))
+    return found
+
+
+def common(splits: Mapping[str, Split]) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Pairs of addresses of equal inputs for each pair of splits, by the hash of their bytes; splits in memory only."""
+    places: dict[str, dict[bytes, list[int]]] = {}
+    for name, split in splits.items():
+        if type(split) is Split:
+            places[name] = defaultdict(list)
+            for at, row in enumerate(split.inputs.contiguous().numpy()):
+                places[name][hashlib.blake2b(row.tobytes(), digest_size=16).digest()].append(at)
+    found = {}
+    for first, second in combinations(places, 2):
+        both = [key for key in places[second] if key in places[first]]
+        found[first, second] = sorted((places[first][key][0], at) for key in both for at in places[second][key])
+    return found
+
+
+def few(split: Split) -> Split:
+    """At most 1024 labeled samples, spread over a split; the split itself if it has no more.
+
+    Example:
+        >>> import torch
+        >>> len(few(Split(torch.zeros(3000, 1), [0] * 3000, ["a"], "validation")))
+        1024
+    """
+    labeled = (split.targets >= 0).nonzero().flatten()
+    if len(labeled) == len(split) <= PROBE or not split.replayable:
+        return split
+    return split.subset(labeled[:: max(len(labeled) // PROBE, 1)][:PROBE])
+
+
+def _address(split: Split, at: int) -> Any:
+    """A sample's file where it has one, else its number."""
+    names = getattr(split, "names", None)
+    return names[at] if names is not None else at
+
+
+__all__ = ["common", "few", "groups", "overlap"]

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from limbeck.data.split import DatasetSplit, JoinedSplit, LoaderSplit, Split
+from limbeck.data.datasets import DatasetSplit, LoaderSplit
+from limbeck.data.split import JoinedSplit, Split
 from limbeck.errors import DataError
 
 AB = ("a", "b")

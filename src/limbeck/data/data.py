@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from limbeck.data.arrays import as_images
+from limbeck.data.datasets import DatasetSplit, LoaderSplit
 from limbeck.data.normalization import Normalization
 from limbeck.data.pictures import read_picture
-from limbeck.data.split import DatasetSplit, LoaderSplit, Split
+from limbeck.data.split import Split
 from limbeck.errors import DataError, RecipeError, nearest
 
 Share = float | int

@@ -4,7 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What the samples of a batch were mixed with, by MixUp or CutMix.
+
+    Args:
+        partner: int64 ``[B]``, labels of the samples that were mixed in; -1 means no label.
+        share: float32 ``[B]`` in [0, 1], how much of a picture is the sample itself; the rest is the partner.
+
+    Example:
+        >>> Mixed(torch.tensor([2, 1]), torch.tensor([0.75, 1.0])).narrow(0, 1).share
+        tensor([0.7500])
+    """
+
+    partner: Tensor
+    share: Tensor
+
+    def narrow(self, start: int, length: int) -> Mixed:
+        """Those of the samples ``start`` to ``start + length``."""
+        return Mixed(self.partner[start : start + length], self.share[start : start + length])
+
+    def to(self, device: torch.device) -> Mixed:
+        """The same on a device."""
+        return Mixed(self.partner.to(device), self.share.to(device))
 
 
 @dataclass(frozen=True)
@@ -15,9 +41,9 @@ class Batch:
         index: int64 ``[B]``, each sample's address in its split; -1 where it has none.
         inputs: float32 ``[B, …]`` after views, before normalization; bytes are scaled to [0, 1].
         target: int64 ``[B]``; -1 means no label.
+        mixed: what the samples were mixed with; None: nothing.
 
     Example:
-        >>> import torch
         >>> len(Batch(torch.arange(4), torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)).narrow(1, 2))
         2
     """
@@ -25,6 +51,7 @@ class Batch:
     index: Tensor
     inputs: Tensor
     target: Tensor
+    mixed: Mixed | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -32,4 +59,23 @@ class Batch:
     def narrow(self, start: int, length: int) -> Batch:
         """The samples ``start`` to ``start + length``."""
         stop = start + length
-        return Batch(self.index[start:stop], self.inputs[start:stop], self.target[start:stop])
+        mixed = self.mixed.narrow(start, length) if self.mixed else None
+        return Batch(self.index[start:stop], self.inputs[start:stop], self.target[start:stop], mixed)
+
+    def right(self, guess: Tensor) -> tuple[float, float]:
+        """How many guesses ``[B]`` are right, and of how many labels; a mixed sample's two count by their shares.
+
+        Example:
+            >>> mixed = Mixed(torch.tensor([1, -1]), torch.tensor([0.75, 0.5]))
+            >>> Batch(torch.arange(2), torch.zeros(2, 1), torch.tensor([0, 0]), mixed).right(torch.tensor([1, 0]))
+            (0.75, 1.5)
+        """
+        sides = [(self.target, torch.ones(len(self)))]
+        if self.mixed:
+            sides = [(self.target, self.mixed.share), (self.mixed.partner, 1 - self.mixed.share)]
+        right = labeled = 0.0
+        for target, share in sides:
+            each = share.reshape(-1, *[1] * (target.ndim - 1))
+            right += float(((target >= 0) & (target == guess)).mul(each).sum())
+            labeled += float((target >= 0).mul(each).sum())
+        return right, labeled

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from limbeck.data.batch import Batch
-from limbeck.data.order import permutation, reseeded
-from limbeck.data.split import LoaderSplit, Split
+from limbeck.data.batch import Batch, Mixed
+from limbeck.data.datasets import LoaderSplit
+from limbeck.data.order import reseeded
+from limbeck.data.sampling import Sampler, repeats
+from limbeck.data.split import Split
 from limbeck.data.views import Views
 from limbeck.errors import RecipeError
 
@@ -39,6 +42,7 @@ def batches(
     epoch: int = 0,
     views: Views | None = None,
     shuffle: bool = True,
+    sampling: str = "none",
     start: int = 0,
     workers: int = 0,
 ) -> Iterator[Batch]:
@@ -48,15 +52,19 @@ def batches(
         split: samples.
         batch_size: samples of a batch.
         seed: of order and views.
-        epoch: number of the epoch, which is also the number of the view.
+        epoch: number of the epoch, which is also the number of the view. A sample that balanced sampling draws again
+            in an epoch is seen in another view.
         views: augmentation, None for none.
         shuffle: False: in the split's own order.
+        sampling: of a shuffled epoch, ``none`` or ``balanced``, see :class:`limbeck.data.sampling.Sampler`. What
+            samples are mixed with is drawn likewise.
         start: number of the first batch; those before are not computed.
         workers: processes that prepare batches; the batches are the same at any number. The random transforms of
             a Dataset are seeded by (seed, epoch, batch number), so they too come out the same.
 
     Raises:
-        RecipeError: if ``batch_size`` is below 1, or views are asked for where samples have no address.
+        RecipeError: if ``batch_size`` is below 1, or views or balanced sampling are asked for where samples have no
+            address.
 
     Example:
         >>> split = Split(torch.zeros(5, 1), [0] * 5, ["a"], "train")
@@ -64,15 +72,18 @@ def batches(
         [2, 3]
     """
     if isinstance(split, LoaderSplit):
-        if views is not None and not views.identity:
+        asked = "view of them can be made" if views is not None and not views.identity else ""
+        asked = asked or ("order of them drawn" if sampling != "none" else "")
+        if asked:
             raise RecipeError(
-                f"split '{split.name}' is a DataLoader: its samples have no address, so no view of them can be made",
-                cure="give the Dataset, or leave the views to the Dataset's own transforms",
+                f"split '{split.name}' is a DataLoader: its samples have no address, so no {asked}",
+                cure="give the Dataset, or leave it to the Dataset's own transforms and the loader's sampler",
             )
         yield from islice(split.stream(), start, None)
         return
-    order = permutation(seed, epoch, len(split)) if shuffle else torch.arange(len(split))
-    maker = _Maker(split, order, _bounds(len(split), batch_size), views or Views(), seed, epoch)
+    sampler = Sampler(split.targets, sampling)
+    order = sampler.order(seed, epoch) if shuffle else torch.arange(len(split))
+    maker = _Maker(split, sampler, order, _bounds(len(split), batch_size), views or Views(), seed, epoch)
     numbers = range(start, len(maker))
     if workers == 0:
         for number in numbers:
@@ -88,6 +99,7 @@ def batches(
 @dataclass(frozen=True)
 class _Maker:
     split: Split
+    sampler: Sampler
     order: Tensor
     bounds: list[tuple[int, int]]
     views: Views
@@ -97,13 +109,29 @@ class _Maker:
     def __len__(self) -> int:
         return len(self.bounds)
 
+    @cached_property
+    def numbers(self) -> Tensor:
+        """The number of the view at each place of the order."""
+        if not self.sampler.balanced:
+            return torch.full((len(self.order),), self.epoch)
+        return self.epoch + (repeats(self.order) << 32)
+
     def __getitem__(self, number: int) -> Batch:
         start, stop = self.bounds[number]
-        index = self.order[start:stop]
+        index, view = self.order[start:stop], self.numbers[start:stop]
         own = nullcontext() if self.split.replayable else reseeded(self.seed, self.epoch, number)
         with own:
-            inputs, target = self.split.fetch(index)
-        return Batch(index, self.views(inputs, seed=self.seed, sample=index, view=self.epoch), target)
+            inputs, target = self._seen(index, view)
+            if not self.views.mixes:
+                return Batch(index, inputs, target)
+            partner = self.views.partners(self.sampler, seed=self.seed, sample=index, view=view)
+            partners, labels = self._seen(partner, view)
+        inputs, share = self.views.mix(inputs, partners, seed=self.seed, sample=index, view=view)
+        return Batch(index, inputs, target, Mixed(labels, share))
+
+    def _seen(self, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, target = self.split.fetch(index)
+        return self.views(inputs, seed=self.seed, sample=index, view=view), target
 
 
 def _bounds(size: int, batch_size: int) -> list[tuple[int, int]]:

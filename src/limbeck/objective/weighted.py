@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.errors import ModelError, NumericsError, RecipeError, nearest
+from limbeck.data.batch import Mixed
+from limbeck.errors import NumericsError, RecipeError, nearest
 from limbeck.losses import TABLE, cross_entropy
+from limbeck.objective.reduction import reduced, shared, sides
 from limbeck.objective.terms import Term, described, hard_labels, make, number, supervised, term
 from limbeck.outputs import Outputs
 
@@ -56,20 +58,22 @@ class Objective:
         """Whether any term compares with a teacher."""
         return any(one.needs_teacher for one in self.terms)
 
-    def counts(self, target: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+    def counts(self, target: Tensor, mask: Tensor | None = None, mixed: Mixed | None = None) -> dict[str, Tensor]:
         """What to divide by when a batch is computed in pieces, so that the pieces sum to the batch exactly.
 
         Args:
             target: int64 labels of the whole batch ``[B]`` or ``[B, H, W]``, -1 for none.
             mask: bool, of the target's shape; elements where it is False count for no term.
+            mixed: what the samples were mixed with.
 
         Returns:
-            ``samples``, ``elements`` (of the target that are not masked) and ``labeled`` (those with a label). The
-            counts of several batches may be added.
+            ``samples``, ``elements`` (of the target that are not masked) and ``labeled`` (those with a label; of a
+            mixed sample, the shares that have one). The counts of several batches may be added.
         """
         kept = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
         samples = torch.tensor(len(target), device=target.device)
-        return {"samples": samples, "elements": kept.sum(), "labeled": (kept & (target >= 0)).sum()}
+        labeled = [shared(kept & (labels >= 0), share).sum() for labels, share in sides(target, mixed)]
+        return {"samples": samples, "elements": kept.sum(), "labeled": torch.stack(labeled).sum()}
 
     def __call__(
         self,
@@ -79,6 +83,7 @@ class Objective:
         target: Tensor | None = None,
         index: Tensor | None = None,
         mask: Tensor | None = None,
+        mixed: Mixed | None = None,
         counts: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective's value and each term's own, unweighted and detached.
@@ -86,19 +91,26 @@ class Objective:
         A loss that is a scalar by itself, because it compares samples with each other, gets a piece's share of the
         batch as its weight. A term of weight 0 is reported, not learned from.
 
+        Of mixed samples, a loss that takes a ``target`` is computed with both labels and added by their shares; a term
+        that needs labels is then the sum over the shares with a label, divided by the sum of these shares (at least
+        1), so that a side without a label counts for nothing. ``hard_labels`` puts the teacher's most probable class
+        for the mixed picture there. Terms without labels see the mixed picture and nothing else.
+
         Args:
             student: outputs with a graph.
             teacher: outputs of the teacher, or None if no term needs it.
             target: int64 labels, -1 for none.
             index: int64 addresses of the samples.
             mask: bool; elements where it is False count for no term.
+            mixed: labels and shares of what the samples were mixed with.
             counts: from :meth:`counts` when this is a piece of a batch; the pieces' values then sum to the batch's.
 
         Raises:
             NumericsError: if the value is not finite, naming term and samples.
             ModelError: if what a loss returns has no element for each sample.
         """
-        given = {"target": target, "index": index, "mask": mask}
+        if mixed is not None and target is not None and counts is None:
+            counts = self.counts(target, mask, mixed)
         device, values, means = student.logits.device.type, {}, {}
         total: Tensor | None = None
         # Half precision is for the models: it halves the digits of exponentials and sums.
@@ -106,8 +118,7 @@ class Objective:
         with full:
             for one in self.terms:
                 with torch.set_grad_enabled(torch.is_grad_enabled() and one.weight > 0):
-                    value = one(student, teacher, **given)
-                    mean = _mean(one, value, len(student.logits), target, mask, counts)
+                    value, mean = reduced(one, student, teacher, target, mixed, counts, index=index, mask=mask)
                 values[one.name], means[one.name] = value.detach(), mean.detach()
                 if one.weight > 0:
                     total = mean * one.weight if total is None else total + mean * one.weight
@@ -253,42 +264,6 @@ class Objective:
             4.0
         """
         return {one.name: described(one) for one in self.terms}
-
-
-def _mean(
-    one: Term,
-    value: Tensor,
-    samples: int,
-    target: Tensor | None,
-    mask: Tensor | None,
-    counts: Mapping[str, Tensor] | None,
-) -> Tensor:
-    """A term's loss, reduced: its sum over what counts, divided by how many that are in the whole batch."""
-    if value.ndim == 0:
-        if mask is not None and "mask" not in one.declared:
-            raise ModelError(
-                f"term '{one.name}' compares whole samples and takes no mask", cure="leave the mask out for this term"
-            )
-        return value if counts is None else value * samples / counts["samples"].to(value.device)
-    if len(value) != samples:
-        raise ModelError(
-            f"term '{one.name}' gives a loss of shape {tuple(value.shape)} for {samples} samples",
-            cure="let the loss return one element for each sample, or a scalar",
-        )
-    kept = mask
-    if one.needs_label and target is not None:
-        kept = target >= 0 if mask is None else mask & (target >= 0)
-    if kept is None:
-        elements = value.numel() // samples
-        return value.mean() if counts is None else value.sum() / (counts["samples"].to(value.device) * elements)
-    if value.shape != kept.shape:
-        raise ModelError(
-            f"term '{one.name}' gives a loss of shape {tuple(value.shape)} for labels or a mask of shape "
-            f"{tuple(kept.shape)}: what counts can not be told",
-            cure="let the loss return one element for each label",
-        )
-    count = kept.sum() if counts is None else counts["labeled" if one.needs_label else "elements"]
-    return torch.where(kept, value, 0.0).sum() / count.to(value.device).clamp(min=1)
 
 
 def _bad_rows(value: Tensor) -> list[int]:

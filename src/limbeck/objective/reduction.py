@@ -1,0 +1,107 @@
+"""The one reduction of a term's loss: over what counts, over both labels of a mixed sample, exact over pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.data.batch import Mixed
+from limbeck.errors import ModelError
+from limbeck.objective.terms import Term
+from limbeck.outputs import Outputs
+
+
+def sides(target: Any, mixed: Mixed | None) -> list[tuple[Any, Tensor | None]]:
+    """The labels that samples have, each with its share of the sample; None: the whole.
+
+    Example:
+        >>> sides(0, Mixed(torch.tensor([1]), torch.tensor([0.75])))
+        [(0, tensor([0.7500])), (tensor([1]), tensor([0.2500]))]
+    """
+    if mixed is None or target is None:
+        return [(target, None)]
+    return [(target, mixed.share), (mixed.partner, 1 - mixed.share)]
+
+
+def shared(value: Tensor, share: Tensor | None) -> Tensor:
+    """A value of each sample, or of each of its elements, times the sample's share.
+
+    Example:
+        >>> shared(torch.tensor([[4.0, 2.0]]), torch.tensor([0.5]))
+        tensor([[2., 1.]])
+    """
+    if share is None:
+        return value
+    each = share.reshape(-1, *[1] * (value.ndim - 1))
+    return value * (each.to(value.dtype) if value.is_floating_point() else each)
+
+
+def reduced(
+    one: Term,
+    student: Outputs,
+    teacher: Outputs | None,
+    target: Tensor | None,
+    mixed: Mixed | None,
+    counts: Mapping[str, Tensor] | None,
+    *,
+    index: Tensor | None,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """A term's loss for each sample, and its mean over what counts.
+
+    A loss that takes a ``target`` is computed for both labels of mixed samples and added by their shares.
+
+    Raises:
+        ModelError: if the loss has no element for each sample where one is needed.
+    """
+    values, means = [], []
+    for labels, share in sides(target, mixed if "target" in one.declared else None):
+        value = one(student, teacher, target=labels, index=index, mask=mask)
+        if value.ndim == 0 and share is not None:
+            raise ModelError(
+                f"term '{one.name}' compares whole batches by their labels, and mixed samples have two",
+                cure="leave mixup and cutmix out, or this term",
+            )
+        means.append(_mean(one, value, len(student.logits), labels, share, mask, counts))
+        values.append(shared(value.detach(), share))
+    return sum(values[1:], values[0]), sum(means[1:], means[0])
+
+
+def _mean(
+    one: Term,
+    value: Tensor,
+    samples: int,
+    target: Tensor | None,
+    share: Tensor | None,
+    mask: Tensor | None,
+    counts: Mapping[str, Tensor] | None,
+) -> Tensor:
+    """The sum over what counts, divided by how many that are in the whole batch."""
+    if value.ndim == 0:
+        if mask is not None and "mask" not in one.declared:
+            raise ModelError(
+                f"term '{one.name}' compares whole samples and takes no mask", cure="leave the mask out for this term"
+            )
+        return value if counts is None else value * samples / counts["samples"].to(value.device)
+    if len(value) != samples:
+        raise ModelError(
+            f"term '{one.name}' gives a loss of shape {tuple(value.shape)} for {samples} samples",
+            cure="let the loss return one element for each sample, or a scalar",
+        )
+    value, kept = shared(value, share), mask
+    if one.needs_label and target is not None:
+        kept = target >= 0 if mask is None else mask & (target >= 0)
+    if kept is None:
+        elements = value.numel() // samples
+        return value.mean() if counts is None else value.sum() / (counts["samples"].to(value.device) * elements)
+    if value.shape != kept.shape:
+        raise ModelError(
+            f"term '{one.name}' gives a loss of shape {tuple(value.shape)} for labels or a mask of shape "
+            f"{tuple(kept.shape)}: what counts can not be told",
+            cure="let the loss return one element for each label",
+        )
+    count = kept.sum() if counts is None else counts["labeled" if one.needs_label else "elements"]
+    return torch.where(kept, value, 0.0).sum() / count.to(value.device).clamp(min=1)

@@ -16,7 +16,6 @@ from torch import nn
 
 from limbeck.data import Split
 from limbeck.errors import NumericsError
-from limbeck.evaluation.gallery import mistakes, write_gallery
 from limbeck.evaluation.latency import latency
 from limbeck.evaluation.metrics import classification, quick
 from limbeck.evaluation.predict import ask, predict
@@ -189,24 +188,3 @@ def test_an_ensemble_is_asked_whole() -> None:
     with torch.no_grad():
         mean = sum(torch.softmax(member(inputs) / 2.0, 1) for member in members) / 2
     torch.testing.assert_close(torch.softmax(said.logits_at(2.0) / 2.0, 1), mean)
-
-
-def test_the_gallery_shows_the_surest_mistakes(tmp_path: Path) -> None:
-    data = split(6)
-    right = torch.nn.functional.one_hot(data.targets, 3).float() * 4
-    wrong = right.clone()
-    wrong[2], wrong[4] = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 7.0])
-    also_wrong = right.clone()
-    also_wrong[5] = torch.tensor([9.0, 0.0, 0.0])
-    assert mistakes(right, wrong, data.targets) == [4, 2]
-    assert mistakes(also_wrong, also_wrong, data.targets) == []  # the teacher is wrong as well
-    items = write_gallery(tmp_path, data, CLASSES, {"teacher": right, "student": wrong})
-    assert [item["index"] for item in items] == [4, 2]
-    assert items[0]["models"]["student"]["class"] == "c"
-    kept = json.loads((tmp_path / "evaluation/gallery.json").read_text())
-    assert kept["items"][0]["file"] == "evaluation/gallery/000.png"
-    picture = np.asarray(Image.open(io.BytesIO((tmp_path / kept["items"][0]["file"]).read_bytes())))
-    assert picture.shape == (96, 96)
-    assert picture[0, 0] == round(float(data.inputs[4, 0, 0, 0]) * 255)
-    flat = Split(torch.rand(6, 9), data.targets, CLASSES, "x")
-    assert write_gallery(tmp_path, flat, CLASSES, {"teacher": right, "student": wrong}) == []

@@ -1,8 +1,7 @@
-"""Pictures of mistakes: where the teacher is right and the student is not."""
+"""Pictures of mistakes: which samples the models disagree about, the surest mistakes first."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,68 +9,86 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.data.split import LoaderSplit, Split
+from limbeck.data.split import Split
+from limbeck.evaluation.drawing import drawable, encoded, shown
 from limbeck.files import write_bytes, write_json
+
+LIMITS = {"teacher_right": 24, "control_right": 12, "both_wrong": 12, "surest_errors": 12}  # most pictures of a kind
 
 
 def write_gallery(
-    folder: str | Path, split: Split, classes: Sequence[str], logits: Mapping[str, Tensor], *, limit: int = 24
+    folder: str | Path, split: Split, classes: Sequence[str], logits: Mapping[str, Tensor]
 ) -> list[dict[str, Any]]:
-    """Write ``evaluation/gallery.json`` and its PNG files under ``folder``.
+    """Write ``evaluation/gallery.json`` and its pictures under ``folder``.
 
     Args:
         folder: the run folder.
-        split: the samples, images ``[C, H, W]`` of 1 or 3 channels; nothing is drawn of others.
+        split: the samples; nothing is drawn of those that are no pictures.
         classes: names.
         logits: ``[N, C]`` by role, with ``teacher`` and ``student`` at least.
-        limit: most pictures; those where the student is most sure of its mistake come first.
 
     Returns:
-        The items written.
+        The items written: ``kind`` (a key of :func:`mistakes`), ``file``, ``index``, ``target``, ``name`` (the sample's
+        own file, where it has one), and by model the ``class`` it names and its ``probability``. A picture of several
+        kinds is one file.
     """
     folder = Path(folder)
-    chosen: list[int] = []
-    if len(split.shape) == 3 and split.shape[0] in {1, 3} and not isinstance(split, LoaderSplit):
-        chosen = mistakes(logits["teacher"], logits["student"], split.targets)[:limit]
+    found = mistakes(logits, split.targets) if drawable(split) else {}
     probabilities = {role: torch.softmax(one, dim=1) for role, one in logits.items()}
+    files: dict[int, str] = {}
     items = []
-    for number, at in enumerate(chosen):
-        path = f"evaluation/gallery/{number:03d}.png"
-        write_bytes(folder / path, _png(split.fetch(torch.tensor([at]))[0][0]))
-        said = {role: _said(one[at], classes) for role, one in probabilities.items()}
-        items.append({"file": path, "index": at, "target": classes[int(split.targets[at])], "models": said})
-    write_json(folder / "evaluation" / "gallery.json", {"split": split.name, "items": items})
+    for kind, indices in found.items():
+        for at in indices[: LIMITS[kind]]:
+            if at not in files:
+                data, suffix = encoded(shown(split.fetch(torch.tensor([at]))[0][0]), split.shape)
+                files[at] = f"evaluation/gallery/{len(files):03d}{suffix}"
+                write_bytes(folder / files[at], data)
+            said = {role: named(one[at], classes) for role, one in probabilities.items()}
+            items.append({"kind": kind, "file": files[at], **about(split, at), "models": said})
+    totals = {kind: len(indices) for kind, indices in found.items()}
+    write_json(folder / "evaluation" / "gallery.json", {"split": split.name, "totals": totals, "items": items})
     return items
 
 
-def mistakes(teacher: Tensor, student: Tensor, targets: Tensor) -> list[int]:
-    """Addresses where the teacher is right and the student wrong, the student's surest first.
+def mistakes(logits: Mapping[str, Tensor], targets: Tensor) -> dict[str, list[int]]:
+    """Addresses of the student's errors by kind, the student's surest first; samples without a label are left out.
+
+    Args:
+        logits: ``[N, C]`` by role, with ``teacher`` and ``student`` at least.
+        targets: int64 ``[N]``, -1 for no label.
+
+    Returns:
+        ``teacher_right``, ``control_right`` (with a control), ``both_wrong`` (teacher and student), and
+        ``surest_errors`` (all of them).
 
     Example:
-        >>> t, s = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 5.0]])
-        >>> mistakes(t, s, torch.tensor([0, 0]))
-        [1, 0]
+        >>> t = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> s = torch.tensor([[0.0, 1.0], [0.0, 5.0], [0.0, 3.0]])
+        >>> mistakes({"teacher": t, "student": s}, torch.tensor([0, 0, 0]))
+        {'teacher_right': [1, 0], 'both_wrong': [2], 'surest_errors': [1, 2, 0]}
     """
-    sure, guess = torch.softmax(student, dim=1).max(dim=1)
-    wrong = (targets >= 0) & (teacher.argmax(dim=1) == targets) & (guess != targets)
-    found = wrong.nonzero().flatten()
-    return found[sure[found].argsort(descending=True, stable=True)].tolist()
+    right = {role: one.argmax(dim=1) == targets for role, one in logits.items()}
+    wrong = (targets >= 0) & ~right["student"]
+    kinds = {"teacher_right": wrong & right["teacher"]}
+    if "control" in right:
+        kinds["control_right"] = wrong & right["control"]
+    kinds |= {"both_wrong": wrong & ~right["teacher"], "surest_errors": wrong}
+    sure = torch.softmax(logits["student"], dim=1).amax(dim=1)
+    return {kind: _surest(sure, mask) for kind, mask in kinds.items()}
 
 
-def _said(probabilities: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+def about(split: Split, at: int) -> dict[str, Any]:
+    """What a page says of a sample: its address, the class of its label, and its file's name if it has one."""
+    target = int(split.targets[at])
+    told = {"index": at, "target": split.classes[target] if target >= 0 else None}
+    return {**told, "name": split.names[at]} if split.names else told
+
+
+def named(probabilities: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """The class that a model names for one sample, and its probability."""
     return {"class": classes[int(probabilities.argmax())], "probability": float(probabilities.max())}
 
 
-def _png(image: Tensor) -> bytes:
-    from PIL import Image
-
-    low, high = float(image.min()), float(image.max())
-    if low < 0 or high > 1:  # inputs that came prepared: show them over their own range
-        image = (image - low) / max(high - low, 1e-9)
-    pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    scale = max(1, -(-96 // max(picture.size)))
-    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+def _surest(sure: Tensor, mask: Tensor) -> list[int]:
+    found = mask.nonzero().flatten()
+    return found[sure[found].argsort(descending=True, stable=True)].tolist()

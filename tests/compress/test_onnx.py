@@ -19,6 +19,7 @@ from limbeck.compress import predict_images
 from limbeck.compress.onnx import compare, export_onnx, run_onnx
 from limbeck.compress.predict import open_onnx, read_image
 from limbeck.data import Normalization, Split
+from limbeck.data.preparation import Preparation
 from limbeck.errors import DataError, ExportError, FileError, LimbeckError
 from limbeck.evaluation.predict import predict
 
@@ -39,7 +40,7 @@ def net() -> nn.Module:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
     module, path = net(), tmp_path_factory.mktemp("onnx") / "net.onnx"
     module.train()
-    export_onnx(module, path, normalization=NORMALIZATION, shape=(3, 8, 8), classes=CLASSES, name="tiny")
+    export_onnx(module, path, preparation=Preparation(NORMALIZATION), shape=(3, 8, 8), classes=CLASSES, name="tiny")
     assert module.training  # the user's module is left as it was
     return path, module
 
@@ -98,7 +99,7 @@ def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(
 ) -> None:
     path, module = exported
     again = export_onnx(
-        module, tmp_path / "again.onnx", normalization=NORMALIZATION, shape=(3, 8, 8), classes=CLASSES, name="tiny"
+        module, tmp_path / "again.onnx", preparation=Preparation(NORMALIZATION), shape=(3, 8, 8), classes=CLASSES, name="tiny"
     )
     assert again.read_bytes() == path.read_bytes()
     assert b"site-packages" not in path.read_bytes()
@@ -256,7 +257,7 @@ def test_a_path_that_is_no_file_is_refused(name: str) -> None:
 def test_a_class_without_a_logit_is_refused(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"gives \[3\] logits for each sample, expected \[2\]"):
         export_onnx(
-            exported[1], tmp_path / "m.onnx", normalization=NORMALIZATION, shape=(3, 8, 8), classes="ab", name="few"
+            exported[1], tmp_path / "m.onnx", preparation=Preparation(NORMALIZATION), shape=(3, 8, 8), classes="ab", name="few"
         )
     assert not (tmp_path / "m.onnx").exists()
 
@@ -273,7 +274,7 @@ def test_a_model_that_can_not_be_traced_is_named(tmp_path: Path) -> None:
         export_onnx(
             Untraceable(),
             tmp_path / "m.onnx",
-            normalization=NORMALIZATION,
+            preparation=Preparation(NORMALIZATION),
             shape=(3, 8, 8),
             classes=CLASSES,
             name="odd",

@@ -80,7 +80,7 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
         defaults: dict[str, Any] = {
             "objective": Objective([supervised()]),
             "split": images(),
-            "normalization": Normalization((0.5,), (0.25,)),
+            "preparation": Normalization((0.5,), (0.25,)),
             "validate": constant,
             "settings": Settings(**{**plain, **changes}),
             "folder": tmp_path / folder,

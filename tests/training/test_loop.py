@@ -117,7 +117,7 @@ def test_clipping_bounds_the_step_and_keeps_its_direction(make_job: Make) -> Non
         module = nn.Linear(4, 2, bias=False)
         nn.init.zeros_(module.weight)
         rate = Optimizer("sgd", lr=1.0, momentum=0.0, weight_decay=0.0)
-        job = make_job(module, folder=f"clip{clip}", split=split, optimizer=rate, clip=clip, normalization=lambda x: x)
+        job = make_job(module, folder=f"clip{clip}", split=split, optimizer=rate, clip=clip, preparation=lambda x: x)
         return -fit(job).last["weight"]
 
     torch.testing.assert_close(step(None), gradient)

@@ -83,7 +83,7 @@ def job(folder: Path, workers: int, precision: Any, seconds: float) -> Job:
         module=net(),
         objective=Objective([supervised(0.3), term("kl", 0.7, temperature=3.0)]),
         split=split,
-        normalization=Normalization((0.5,), (0.3,)),
+        preparation=Normalization((0.5,), (0.3,)),
         validate=validate,
         settings=settings,
         folder=folder,

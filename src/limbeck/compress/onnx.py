@@ -1,4 +1,4 @@
-"""ONNX: export with normalization inside the graph, and the file read back in ONNX Runtime."""
+"""ONNX: export with resize and normalization inside the graph, and the file read back in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from limbeck.compress.predict import SEAL, UNSEALED, open_onnx, seal
 from limbeck.data.batches import batches
-from limbeck.data.normalization import Normalization
+from limbeck.data.preparation import Preparation
 from limbeck.data.split import Split
 from limbeck.errors import ExportError
 from limbeck.evaluation.sizes import bare
@@ -29,27 +29,28 @@ TOLERANCE = 1e-3
 
 
 class Shipped(nn.Module):
-    """A model as it ships: inputs as in a batch, normalized inside, logits out."""
+    """A model as it ships: inputs as in a batch, resized and normalized inside, logits out."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, module: nn.Module, normalization: Normalization, dims: int) -> None:
+    def __init__(self, module: nn.Module, preparation: Preparation, dims: int) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.preparation = module, preparation
+        normalization = preparation.normalization
         shape = (1, -1, *[1] * (dims - 1)) if len(normalization.mean) > 1 else (1,)
         self.register_buffer("mean", torch.tensor(normalization.mean).reshape(shape))
         self.register_buffer("std", torch.tensor(normalization.std).reshape(shape))
 
     def forward(self, image: Tensor) -> Tensor:
-        return Outputs.of(self.module((image - self.mean) / self.std)).logits
+        return Outputs.of(self.module((self.preparation.resized(image) - self.mean) / self.std)).logits
 
 
 def export_onnx(
     module: nn.Module,
     path: str | Path,
     *,
-    normalization: Normalization,
+    preparation: Preparation,
     shape: tuple[int, ...],
     classes: Sequence[str],
     name: str,
@@ -57,13 +58,14 @@ def export_onnx(
     """Write a classifier as one ONNX file by torch's dynamo exporter.
 
     Its input ``image`` is float32 ``[batch, …]`` as in a batch (bytes divided by 255), its output ``logits`` is
-    ``[batch, classes]``; the batch may have any size. Classes, input size, range and normalization are in its metadata.
+    ``[batch, classes]``; the batch may have any size. A model's own input size is inside: the file takes the data's.
+    Classes, input shape, range and normalization are in its metadata.
 
     Args:
         module: the model; a copy of it is exported, in eval mode and float32.
         path: of the file.
-        normalization: goes into the graph.
-        shape: of one input.
+        preparation: goes into the graph.
+        shape: of one input, as the data have it.
         classes: names.
         name: of the model.
 
@@ -74,7 +76,7 @@ def export_onnx(
         import onnx  # noqa: F401  (named by the error if it is missing)
 
         try:
-            shipped = Shipped(bare(module), normalization, len(shape)).eval()
+            shipped = Shipped(bare(module), preparation, len(shape)).eval()
             program = torch.onnx.export(
                 shipped,
                 (torch.zeros(2, *shape),),
@@ -102,7 +104,7 @@ def export_onnx(
             cure="give the model an output, or the data a name, for each class",
         )
     del proto.metadata_props[:]
-    for key, value in _metadata(normalization, shape, classes, name).items():
+    for key, value in _metadata(preparation, shape, classes, name).items():
         proto.metadata_props.add(key=key, value=value)
     for node in proto.graph.node:  # where each operator came from in the source: nothing that a user needs to ship
         del node.metadata_props[:]
@@ -159,9 +161,7 @@ def compare(path: str | Path, logits: Tensor, reference: Tensor, *, tolerance: f
     return {"max_abs_difference": difference, "agreement": agreement}
 
 
-def _metadata(
-    normalization: Normalization, shape: tuple[int, ...], classes: Sequence[str], name: str
-) -> dict[str, str]:
+def _metadata(preparation: Preparation, shape: tuple[int, ...], classes: Sequence[str], name: str) -> dict[str, str]:
     from limbeck import __version__
 
     return {
@@ -172,7 +172,7 @@ def _metadata(
         "shape": json.dumps(list(shape)),
         "input": "float32, bytes divided by 255, not normalized: normalization is inside",
         "resize": "whole picture, bilinear",
-        "normalization": json.dumps(normalization.to_dict()),
+        **{key: json.dumps(value) for key, value in preparation.to_dict().items()},
         SEAL: UNSEALED,
     }
 

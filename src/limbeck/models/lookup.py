@@ -1,4 +1,4 @@
-"""Building a model from its name, and loading weights into it.
+"""Building a model from its name.
 
 A name is looked up in a closed set of namespaces; a recipe never imports or calls anything else. ``user/…`` holds what
 the user's own file, typed on the command line as ``--models FILE``, defines.
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.errors import ModelError, nearest
-from limbeck.files import read_weights
 from limbeck.models import small
+from limbeck.models.heads import replace_head
+from limbeck.models.published import with_published_weights
 
 _LIMBECK: dict[str, Callable[..., nn.Module]] = {
     "conv_mnist": small.ConvMNIST,
@@ -83,34 +84,6 @@ def build(
             raise ModelError(f"model '{name}' does not take the options {options}: {error}") from None
 
 
-def load_weights(module: nn.Module, path: str | Path, *, name: str) -> nn.Module:
-    """Load a state dict from ``path`` into ``module``, every key accounted for.
-
-    Raises:
-        FileError: if the file can not be read as plain weights.
-        ModelError: if keys are missing, left over, or of another shape: each named.
-
-    Example:
-        >>> import tempfile
-        >>> from limbeck.files import write_tensors
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = write_tensors(f"{folder}/w.safetensors", {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
-        ...     load_weights(nn.Linear(2, 1), path, name="linear").weight.tolist()
-        [[1.0, 1.0]]
-    """
-    weights = {key.removeprefix("module."): value for key, value in read_weights(path).items()}
-    own = module.state_dict()
-    problems = _mismatches(own, weights)
-    if problems:
-        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
-        raise ModelError(
-            f"{path} does not fit model '{name}': {'; '.join(problems[:6])}{more}",
-            cure="name the architecture that these weights were trained for, with its options and class count",
-        )
-    module.load_state_dict(weights)
-    return module
-
-
 def user_models(path: str | Path) -> dict[str, Callable[..., nn.Module]]:
     """The model classes and functions that a user's own Python file defines, by name.
 
@@ -162,15 +135,18 @@ def _torchvision(model: str, input_shape: tuple[int, ...], classes: int, pretrai
     names = models.list_models(module=models)
     if model not in names:
         raise ModelError(f"torchvision has no model '{model}'{nearest(model, names)}")
+    if input_shape[0] != 3:
+        raise ModelError(
+            f"torchvision/{model} takes images of 3 channels, found inputs of shape {tuple(input_shape)}",
+            cure="set data.channels: 3, or use timm/…, whose models take any number of channels",
+        )
+    if not pretrained:
+        return partial(models.get_model, model, num_classes=classes)
 
     def make(**options: Any) -> nn.Module:
-        if not pretrained:
-            return models.get_model(model, num_classes=classes, **options)
-        module = models.get_model(model, weights="DEFAULT", **options)
-        _replace_head(module, classes, model)
-        return module
+        return replace_head(models.get_model(model, weights="DEFAULT", progress=False, **options), classes)
 
-    return make
+    return with_published_weights(f"torchvision/{model}", make)
 
 
 def _timm(model: str, input_shape: tuple[int, ...], classes: int, pretrained: bool) -> Callable[..., nn.Module]:
@@ -181,27 +157,5 @@ def _timm(model: str, input_shape: tuple[int, ...], classes: int, pretrained: bo
     names = timm.list_models()
     if model.partition(".")[0] not in names:
         raise ModelError(f"timm has no model '{model}'{nearest(model, names)}")
-    return partial(timm.create_model, model, pretrained=pretrained, num_classes=classes, in_chans=input_shape[0])
-
-
-def _replace_head(module: nn.Module, classes: int, name: str) -> None:
-    for head in ("fc", "classifier", "heads", "head"):
-        part = getattr(module, head, None)
-        if isinstance(part, nn.Linear):
-            setattr(module, head, nn.Linear(part.in_features, classes))
-            return
-        if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.Linear):
-            part[-1] = nn.Linear(part[-1].in_features, classes)
-            return
-    raise ModelError(f"the last layer of torchvision/{name} is not known here", cure="use timm/… for this model")
-
-
-def _mismatches(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    problems = [f"'{key}' is missing{nearest(key, weights)}" for key in own if key not in weights]
-    problems += [f"'{key}' is not in the model" for key in weights if key not in own]
-    problems += [
-        f"'{key}' is {tuple(weights[key].shape)}, the model has {tuple(value.shape)}"
-        for key, value in own.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    return problems
+    make = partial(timm.create_model, model, pretrained=pretrained, num_classes=classes, in_chans=input_shape[0])
+    return with_published_weights(f"timm/{model}", make) if pretrained else make

@@ -13,6 +13,7 @@ from torch import nn
 
 from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
+from limbeck.data.preparation import Preparation
 from limbeck.data.views import Views
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective, Term
@@ -21,7 +22,7 @@ from limbeck.pipeline.folder import Run
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
 from limbeck.teachers import as_teacher
-from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings
+from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
 
 def distill(
@@ -114,6 +115,7 @@ def make_settings(**given: Any) -> Settings:
         "optimizer": Optimizer,
         "schedule": Schedule,
         "early_stopping": EarlyStopping,
+        "transfer": Transfer,
         "views": Views,
     }
     of_optimizer = {key: given.pop(key) for key in ("lr", "weight_decay", "momentum", "nesterov") if key in given}
@@ -146,7 +148,7 @@ def _experiment(
     normalization: Normalization | None,
     settings: Settings,
 ) -> Experiment:
-    target = from_module(student, data, settings)
+    target, objective = from_module(student, data, settings), objective.resolved(data.train.targets, data.classes)
     normalization = normalization or data.normalization
     modules = teacher if isinstance(teacher, list | tuple) else [teacher]
     if all(isinstance(one, nn.Module) for one in modules):
@@ -156,7 +158,7 @@ def _experiment(
 
 
 def _taken(module: nn.Module, normalization: Normalization) -> Candidate:
-    return Candidate(type(module).__name__, lambda seed: copy.deepcopy(module), normalization)
+    return Candidate(type(module).__name__, lambda seed: copy.deepcopy(module), Preparation(normalization))
 
 
 def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:

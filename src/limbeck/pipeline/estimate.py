@@ -7,7 +7,7 @@ import time
 import torch
 
 from limbeck.data.batches import batches, steps_per_epoch
-from limbeck.data.split import LoaderSplit
+from limbeck.data.datasets import LoaderSplit
 from limbeck.pipeline.experiment import Candidate
 from limbeck.pipeline.stages import Context
 from limbeck.training.precision import choose
@@ -56,7 +56,7 @@ def _training(context: Context, candidate: Candidate) -> float:
     with torch.random.fork_rng(devices=[]):
         for number, batch in zip(range(STEPS + 1), batches(split, batch_size=settings.batch_size), strict=False):
             start = time.monotonic()
-            inputs = candidate.normalization(precision.inputs(batch.inputs))
+            inputs = candidate.preparation(precision.inputs(batch.inputs))
             with precision.autocast():
                 outputs = module(inputs)
             getattr(outputs, "logits", outputs).float().logsumexp(dim=1).mean().backward()

@@ -6,7 +6,6 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +13,18 @@ from torch import nn
 
 from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
+from limbeck.data.preparation import Preparation
 from limbeck.data.sources import load
 from limbeck.data.views import Views
 from limbeck.errors import LimbeckError, ModelError
-from limbeck.models.lookup import UserModels, build, load_weights
+from limbeck.models.heads import find_head
+from limbeck.models.lookup import UserModels, build
+from limbeck.models.published import published_normalization
+from limbeck.models.weights import start_from
 from limbeck.objective import Objective
 from limbeck.tasks.classification import CLASSIFICATION, Task
 from limbeck.teachers import Teacher
-from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings
+from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,18 @@ class Candidate:
     Args:
         name: of the architecture.
         make: gives a new module with the starting weights of a seed.
-        normalization: of its inputs.
+        preparation: of its inputs.
         settings: of its training; None: it is trained already.
         options: of the architecture, for the description beside the weights.
+        notes: what was done to it that its user should know.
     """
 
     name: str
     make: Callable[[int], nn.Module]
-    normalization: Normalization
+    preparation: Preparation
     settings: Settings | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,12 @@ class Experiment:
     task: Task = CLASSIFICATION
 
     @property
+    def notes(self) -> list[str]:
+        """What the user should know of how the models begin."""
+        teachers = self.teachers if isinstance(self.teachers, list) else []
+        return [note for one in [*teachers, self.student] for note in one.notes]
+
+    @property
     def needs_hard_labels(self) -> bool:
         """Whether the second control is trained."""
         if self.hard_labels is not None:
@@ -103,7 +114,7 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         data=data,
         teachers=[_candidate(spec, recipe, data, user) for spec in teachers],
         student=_candidate(recipe["student"], recipe, data, user),
-        objective=Objective.from_recipe(recipe["objective"]),
+        objective=Objective.from_recipe(recipe["objective"]).resolved(data.train.targets, data.classes),
         labels=recipe["student"]["labels"],
         seeds=tuple(range(recipe["seed"], recipe["seed"] + recipe["seeds"])),
         control=recipe["controls"]["control"],
@@ -119,8 +130,9 @@ def from_module(module: Any, data: Data, settings: Settings | None) -> Candidate
 
     A factory is called under each seed, so seeds vary the starting weights too.
     """
+    preparation = Preparation(data.normalization)
     if isinstance(module, nn.Module):
-        return Candidate(type(module).__name__, lambda seed: copy.deepcopy(module), data.normalization, settings)
+        return Candidate(type(module).__name__, lambda seed: copy.deepcopy(module), preparation, settings)
     if not callable(module):
         raise ModelError(
             f"{type(module).__name__} is no model", cure="give a torch module, or a function that makes one"
@@ -134,7 +146,7 @@ def from_module(module: Any, data: Data, settings: Settings | None) -> Candidate
             raise ModelError(f"the factory of the model gave {type(made).__name__}, expected a torch module")
         return made
 
-    return Candidate(getattr(module, "__name__", "model"), make, data.normalization, settings)
+    return Candidate(getattr(module, "__name__", "model"), make, preparation, settings)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -152,37 +164,57 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def _candidate(spec: Mapping[str, Any], recipe: Mapping[str, Any], data: Data, user: UserModels | None) -> Candidate:
-    name, weights = spec["model"], spec["weights"]
+    name, weights, transfer = spec["model"], spec["weights"], spec["transfer"]
+    preparation, note = _preparation(spec, data)
+    shape = preparation.shape(data.shape)
 
-    def make(seed: int) -> nn.Module:
+    def begin(seed: int) -> tuple[nn.Module, str | None]:
         module = build(
             name,
-            input_shape=data.shape,
+            input_shape=shape,
             classes=len(data.classes),
             options=spec["options"],
             pretrained=spec["pretrained"],
             seed=seed,
             user=user,
         )
-        return load_weights(module, Path(weights), name=name) if weights else module
+        if not weights:
+            return module, None
+        head = find_head(module, transfer["head"]) if transfer else ()
+        return module, start_from(module, weights, name=name, head=head)
 
+    settings = _settings(spec, recipe) if transfer or not weights else None
+    told = [note, begin(recipe["seed"])[1] if weights and transfer else None]
+    notes = tuple(text for text in told if text)
+    return Candidate(name, lambda seed: begin(seed)[0], preparation, settings, spec["options"], notes)
+
+
+def _preparation(spec: Mapping[str, Any], data: Data) -> tuple[Preparation, str | None]:
+    """A model's own preparation; and, where its normalization is a library's, a word about it."""
+    note, size, given = None, spec["input_size"], spec["normalization"]
     normalization = data.normalization
-    if spec["normalization"] == "none":
+    if given == "none":
         normalization = Normalization.none(data.shape[0])
-    elif spec["normalization"]:
-        normalization = Normalization.from_dict(spec["normalization"])
-    settings = None if weights else _settings(spec, recipe)
-    return Candidate(name, make, normalization, settings, spec["options"])
+    elif given:
+        normalization = Normalization.from_dict(given)
+    elif spec["pretrained"]:
+        published = published_normalization(spec["model"], data.shape[0])
+        if published is not None:
+            normalization = published
+            note = f"the inputs of {spec['model']} are normalized as its published weights were trained: {published}"
+    pair = None if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
+    return Preparation(normalization, pair), note
 
 
 def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
-    plain = ("epochs", "batch_size", "accumulate", "clip", "select", "ema", "workers")
+    plain = ("epochs", "batch_size", "accumulate", "clip", "select", "ema", "sampling", "workers")
     schedule = {**spec["schedule"], "milestones": tuple(spec["schedule"]["milestones"])}
     stopping = spec["early_stopping"]
     return Settings(
         optimizer=Optimizer(**spec["optimizer"]),
         schedule=Schedule(**schedule),
         early_stopping=EarlyStopping(**stopping) if stopping else None,
+        transfer=Transfer(**spec["transfer"]) if spec["transfer"] else None,
         views=Views(**spec["views"]),
         **{key: spec[key] for key in plain},
         **{key: recipe[key] for key in ("precision", "fast", "device", "checkpoint_seconds") if key in recipe},
@@ -198,16 +230,16 @@ def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:
     from limbeck.evaluation.predict import predict
     from limbeck.teachers import check_logits
 
-    probe = data.validation
+    probe, shape = data.validation, candidate.preparation.shape(data.shape)
     try:
         if probe.replayable:
             probe = probe.subset(torch.arange(min(32, len(probe))))
-        logits, _ = predict(module, candidate.normalization, probe)
+        logits, _ = predict(module, candidate.preparation, probe)
     except LimbeckError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
-            f"model '{candidate.name}' does not take inputs of shape {data.shape}: {str(error).splitlines()[0]}",
-            cure="choose a model for this input size and number of channels",
+            f"model '{candidate.name}' does not take inputs of shape {shape}: {str(error).splitlines()[0]}",
+            cure="choose a model for this input size and number of channels, or set its input_size",
         ) from None
     check_logits(logits, f"model '{candidate.name}'", len(data.classes))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from limbeck.compress.card import model_card
 from limbeck.data.data import few_labels
 from limbeck.data.split import Split
+from limbeck.doctor import Finding
 from limbeck.errors import ExportError, FileError, LimbeckError, RecipeError, ResumeError
 from limbeck.files import read_json, write_json, write_text
 from limbeck.models.lookup import user_models
@@ -21,6 +22,7 @@ from limbeck.objective import Objective, supervised
 from limbeck.outputs import Outputs
 from limbeck.pipeline import summary as told
 from limbeck.pipeline.estimate import estimate
+from limbeck.pipeline.examine import after, at_start, of_teacher, refuse, together
 from limbeck.pipeline.experiment import Experiment, check_fits, from_recipe
 from limbeck.pipeline.folder import Run, environment
 from limbeck.pipeline.result import Result
@@ -133,10 +135,15 @@ def _check_first(experiment: Experiment) -> None:
 def _conduct(context: Context, began: float) -> Result:
     experiment = context.experiment
     _check_first(experiment)
+    for note in experiment.notes:
+        context.reporter.say(note)
+    findings = at_start(experiment)
     estimate(context)
     teacher, members = _teacher(context)
     says = listen(context, teacher, _digest(members))
     check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
+    findings += of_teacher(experiment, teacher, says["validation"].logits)
+    refuse(findings)
     trained = _students(context, teacher, says, _digest(members))
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
@@ -147,9 +154,10 @@ def _conduct(context: Context, began: float) -> Result:
     exports, failed = _ship(context, chosen["student"])
     if context.score_test:
         said = {role: _test_logits(context, one) for role, one in chosen.items()}
-        test = experiment.data.test
-        experiment.task.pictures(context.run.path, test, experiment.data.classes, {"teacher": logits["test"], **said})
-    summary = _summary(context, {"teacher": members, **trained}, evaluations, sizes, exports, failed)
+        said = {"teacher": logits["test"], **said}
+        test, modules = experiment.data.test, _modules(teacher, chosen)
+        experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
+    summary = _summary(context, {"teacher": members, **trained}, evaluations, sizes, exports, failed, findings)
     summary["shipped_seed"] = chosen["student"].seed
     summary["seconds"] = time.monotonic() - began
     _write(context, summary)
@@ -166,9 +174,9 @@ def _teacher(context: Context) -> tuple[Teacher, list[Trained]]:
     members = []
     for number, candidate in enumerate(experiment.teachers, start=1):
         role = "teacher" if number == 1 else f"teacher{number}"
-        objective = Objective([supervised(1.0)])
+        objective = Objective([supervised(1.0, class_weights=experiment.objective.class_weights)])
         members.append(train(context, role, experiment.seeds[0], candidate, experiment.data.train, objective))
-    alone = [ModuleTeacher(one.module(), one.candidate.normalization) for one in members]
+    alone = [ModuleTeacher(one.module(), one.candidate.preparation) for one in members]
     return (alone[0] if len(alone) == 1 else Ensemble(alone)), members
 
 
@@ -225,10 +233,19 @@ def _best(experiment: Experiment, students: list[Trained], evaluations: list[dic
     return max(range(len(students)), key=lambda number: (scores[number], -number))
 
 
+def _modules(teacher: Teacher, chosen: Mapping[str, Trained]) -> dict[str, tuple[nn.Module, Any]]:
+    """The models that have gradients, by role, each with the preparation of its inputs."""
+    found: dict[str, tuple[nn.Module, Any]]
+    found = {role: (one.module(), one.candidate.preparation) for role, one in chosen.items()}
+    if isinstance(teacher, ModuleTeacher):
+        found["teacher"] = (teacher.module, teacher.normalization)
+    return found
+
+
 def _test_logits(context: Context, trained: Trained) -> Tensor:
     from limbeck.evaluation.predict import predict
 
-    return predict(trained.module(), trained.candidate.normalization, context.experiment.data.test)[0]
+    return predict(trained.module(), trained.candidate.preparation, context.experiment.data.test)[0]
 
 
 def _ship(context: Context, student: Trained) -> tuple[list[dict[str, Any]], ExportError | None]:
@@ -251,6 +268,7 @@ def _summary(
     sizes: dict[str, dict[str, Any]],
     exports: list[dict[str, Any]],
     failed: ExportError | None,
+    findings: list[Finding],
 ) -> dict[str, Any]:
     from limbeck import __version__
 
@@ -259,23 +277,18 @@ def _summary(
     differences = {
         role: told.difference(evaluations, metric, role, split) for role in ("control", "control_hard_labels")
     }
-    notes = list(experiment.data.notes)
-    findings = told.findings(evaluations, sizes, differences, notes, split)
-    if not experiment.data.train.replayable:
-        text = "the training data can not be replayed (its own order or augmentation): resuming is not bit-identical"
-        findings.append({"code": "not_replayable", "severity": "warning", "message": text})
-    if failed is not None:
-        findings.append({"code": "export_failed", "severity": "error", "message": failed.what})
+    later = after(context, evaluations, sizes, differences, failed)
     return {
         "limbeck": __version__,
         "recipe": dict(experiment.recipe),
+        "objective": experiment.objective.to_recipe(),
         "data": experiment.data.describe(),
         "models": told.models(trained, evaluations, sizes),
         "difference": differences["control"],
         "difference_to_hard_labels": differences["control_hard_labels"],
         "intervals": {role: told.mean_interval(evaluations, role, metric, split) for role in evaluations},
         "exports": exports,
-        "findings": findings,
+        "findings": together(findings, later),
         "verdict": told.sentence(differences),
         "environment": environment(),
     }

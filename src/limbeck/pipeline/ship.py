@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.compress.onnx import compare, export_onnx, run_onnx, session_call
 from limbeck.evaluation.latency import latency
@@ -29,8 +30,9 @@ def ship(context: Context, student: Trained) -> None:
         "task": context.experiment.task.name,
         "classes": list(data.classes),
         "shape": list(data.shape),
-        "input": "float32, bytes divided by 255, then (x - mean) / std for each channel",
-        "normalization": student.candidate.normalization.to_dict(),
+        "input": "float32, bytes divided by 255, resized to input_size if there is one (bilinear, antialias), then "
+        "(x - mean) / std for each channel",
+        **student.candidate.preparation.to_dict(),
         "seed": student.seed,
         "epoch": student.result["selected_epoch"],
         "file": path.name,
@@ -54,7 +56,7 @@ def export(context: Context, student: Trained, reference: Tensor) -> dict[str, A
     path = export_onnx(
         student.module(),
         context.run.path / "student.onnx",
-        normalization=candidate.normalization,
+        preparation=candidate.preparation,
         shape=data.shape,
         classes=data.classes,
         name=candidate.name,
@@ -77,19 +79,20 @@ def export(context: Context, student: Trained, reference: Tensor) -> dict[str, A
 
 
 def measure(context: Context, models: dict[str, Trained]) -> dict[str, dict[str, Any]]:
-    """Size and speed of each model, by role: all in one run, in turns, on the CPU in float32."""
+    """Size and speed of each model, by role, on inputs of its own size: in turns, on the CPU in float32."""
     shape = context.experiment.data.shape
+    shapes = {role: trained.candidate.preparation.shape(shape) for role, trained in models.items()}
     modules = {role: bare(trained.module()) for role, trained in models.items()}
-    generator = torch.Generator().manual_seed(0)
-    one, many = (torch.rand(size, *shape, generator=generator) for size in (1, BATCH))
     with torch.inference_mode():
-        single = latency({role: lambda m=module: m(one) for role, module in modules.items()}, threads=THREADS)  # type: ignore[misc]
-        batch = latency({role: lambda m=module: m(many) for role, module in modules.items()}, threads=THREADS)  # type: ignore[misc]
+        single, batch = (
+            latency({role: _call(module, shapes[role], size) for role, module in modules.items()}, threads=THREADS)
+            for size in (1, BATCH)
+        )
     return {
         role: {
             "model": models[role].candidate.name,
             "parameters": parameters(module),
-            "macs": macs(module, shape),
+            "macs": macs(module, shapes[role]),
             "weights_bytes": file_bytes(models[role].file()),
             "gzip_bytes": gzip_bytes(models[role].file()),
             "latency_ms": single[role]["median_ms"],
@@ -102,3 +105,8 @@ def measure(context: Context, models: dict[str, Trained]) -> dict[str, dict[str,
         }
         for role, module in modules.items()
     }
+
+
+def _call(module: nn.Module, shape: tuple[int, ...], size: int) -> Callable[[], Any]:
+    inputs = torch.rand(size, *shape, generator=torch.Generator().manual_seed(0))
+    return lambda: module(inputs)

@@ -112,7 +112,7 @@ def evaluate(
     """
     run, data = context.run, context.experiment.data
     stage = f"evaluation/{trained.role}-seed{trained.seed}"
-    key = key_of([{name: sha256(trained.file(name)) for name in WEIGHTS}, sorted(context.splits), data.fingerprint()])
+    key = key_of([{name: sha256(trained.file(name)) for name in WEIGHTS}, *_scored(context)])
     done = run.done(stage, key)
     if done is not None:
         if not (run.path / f"{stage}.json").exists():  # a run of the same sweep did it
@@ -126,14 +126,15 @@ def evaluate(
             found[which] = {**found["selected"], "epoch": epoch}
             continue
         module = trained.module(which)
-        found[which] = {"epoch": epoch}
-        for name, split in context.splits.items():
-            if which == "selected" and known is not None:
-                logits, targets = known[name], split.targets
-            else:
-                logits, targets = predict(module, trained.candidate.normalization, split)
-            other = teacher_says.get(name) if teacher_says else None
-            found[which][name] = context.experiment.task.metrics(logits, targets, data.classes, other)
+        said = {
+            name: (known[name], split.targets)
+            if which == "selected" and known is not None
+            else predict(module, trained.candidate.preparation, split)
+            for name, split in context.splits.items()
+        }
+        task, detailed = context.experiment.task, which == "selected"
+        scores = task.score(said, context.splits, data.classes, teacher_says, detailed=detailed)
+        found[which] = {"epoch": epoch, **scores}
     write_json(run.path / f"{stage}.json", found)
     run.complete(stage, key, found, [])
     return found
@@ -163,6 +164,14 @@ def listen(context: Context, teacher: Teacher, digest: str) -> dict[str, Outputs
     return {name: Outputs(one["logits"], {}, one.get("members"), one.get("weights")) for name, one in found.items()}
 
 
+def _scored(context: Context) -> list[Any]:
+    """All that metrics depend on besides the model."""
+    splits = context.splits
+    columns = {name: [split.groups, dict(split.slices)] for name, split in splits.items()}
+    experiment = context.experiment
+    return [sorted(splits), experiment.data.fingerprint(), experiment.task.describe(), columns]
+
+
 def _run_training(
     context: Context,
     folder: Path,
@@ -179,14 +188,16 @@ def _run_training(
             write_tensors(folder / file, module.state_dict())
         return {"selected_epoch": None, "last_epoch": None, "seconds": 0.0}
 
-    def validate(one: nn.Module) -> dict[str, float]:
-        return task.quick(*predict(one, candidate.normalization, context.experiment.data.validation))
+    wanted = (task.primary, candidate.settings.select)
+
+    def validate(one: nn.Module) -> dict[str, float | None]:
+        return task.quick(*predict(one, candidate.preparation, context.experiment.data.validation), wanted)
 
     job = Job(
         module=module,
         objective=objective,
         split=split,
-        normalization=candidate.normalization,
+        preparation=candidate.preparation,
         validate=validate,
         settings=candidate.settings,
         folder=folder,
@@ -220,11 +231,13 @@ def _depends(
             settings.pop(key)
         chosen = choose(candidate.settings.device, candidate.settings.precision, fast=candidate.settings.fast)
         settings["computed"] = [str(chosen.device), chosen.name, chosen.channels_last]
+        if candidate.settings.select in ("f1", "auc", "average_precision"):  # these are of the positive class
+            settings["positive"] = context.experiment.task.positive
     return {
         "seed": seed,
         "model": candidate.name,
         "start": weights_digest(module),
-        "normalization": candidate.normalization.to_dict(),
+        "preparation": candidate.preparation.to_dict(),
         "settings": settings,
         "objective": objective.to_recipe() if settings else None,
         "split": split.fingerprint(),

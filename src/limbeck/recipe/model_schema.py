@@ -6,9 +6,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from limbeck.recipe.data_schema import NormalizationSpec, ViewsSpec
-from limbeck.recipe.types import MAPPING, WORD, ModelName, Options, Part, Positive, WeightsFile, word_or_mapping
+from limbeck.recipe.data_schema import NormalizationSpec
+from limbeck.recipe.types import (
+    MAPPING,
+    WORD,
+    ImageSize,
+    MetricName,
+    ModelName,
+    ModuleName,
+    Options,
+    Part,
+    Positive,
+    WeightsFile,
+    word_or_mapping,
+)
 from limbeck.recipe.values import wrong
+from limbeck.recipe.views_schema import ViewsSpec
 
 
 class OptimizerSpec(Part):
@@ -51,6 +64,14 @@ class EarlyStoppingSpec(Part):
     min_delta: FiniteFloat = Field(default=0.0, ge=0)
 
 
+class TransferSpec(Part):
+    """Start from trained weights: the head alone for some epochs, then all, the backbone at a lower rate."""
+
+    freeze: int = Field(default=1, ge=0, le=100_000, description="epochs of the head alone")
+    rate: FiniteFloat = Field(default=0.1, gt=0, le=1, description="of the backbone, as a part of the rate")
+    head: ModuleName | None = Field(default=None, description="the module that gives the logits, where it is not found")
+
+
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -61,14 +82,16 @@ class ModelSpec(Part):
     model: ModelName = Field(description="limbeck/…, torchvision/…, timm/… or user/… (with --models FILE)")
     options: Options = Field(default={}, description="keyword arguments of the architecture")
     pretrained: bool = False
-    weights: WeightsFile | None = Field(default=None, description=".safetensors, .pth: not trained then")
+    weights: WeightsFile | None = Field(default=None, description="a file: taken as it is, or the start of a transfer")
+    transfer: TransferSpec | None = Field(default=None, description="from pretrained or weights to the data's classes")
+    input_size: ImageSize | None = Field(default=None, description="of this model, if not the data's: 224, or [H, W]")
     normalization: (
         Annotated[
             Annotated[Literal["none"], Tag(WORD)] | Annotated[NormalizationSpec, Tag(MAPPING)],
             Discriminator(word_or_mapping),
         ]
         | None
-    ) = Field(default=None, description="of this model, if not the data's")
+    ) = Field(default=None, description="of this model, if not the data's; with pretrained, the published one")
     epochs: int = Field(default=30, ge=1, le=100_000)
     batch_size: int = Field(default=128, ge=2, le=1_000_000)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_named)] = OptimizerSpec()
@@ -76,9 +99,10 @@ class ModelSpec(Part):
     accumulate: int = Field(default=1, ge=1, le=100_000, description="pieces that a batch is computed in")
     clip: Positive | None = None
     early_stopping: EarlyStoppingSpec | None = None
-    select: Literal["accuracy", "loss"] = "accuracy"
+    select: MetricName | None = Field(default=None, description="metric that chooses the epoch, if not the recipe's")
     ema: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
     views: ViewsSpec = ViewsSpec()
+    sampling: Literal["none", "balanced"] = Field(default="none", description="balanced: classes equally likely")
     workers: int = Field(default=0, ge=0, le=256)
 
     @model_validator(mode="after")
@@ -87,6 +111,10 @@ class ModelSpec(Part):
             raise wrong("expected either 'pretrained' or 'weights', found both")
         if self.pretrained and self.model.startswith(("limbeck/", "user/")):
             raise wrong(f"{self.model} has no published weights; set 'weights' to a file instead of 'pretrained'")
+        if self.transfer and not (self.pretrained or self.weights or self.model.startswith("user/")):
+            raise wrong("transfer needs weights to start from: set 'pretrained: true' or 'weights: FILE'")
+        if self.transfer and self.transfer.freeze > self.epochs:
+            raise wrong(f"expected a transfer.freeze of at most epochs ({self.epochs}), found {self.transfer.freeze}")
         if self.schedule.warmup and self.schedule.warmup >= self.epochs:
             raise wrong(f"expected a schedule.warmup below epochs ({self.epochs}), found {self.schedule.warmup:g}")
         return self
@@ -102,6 +130,9 @@ class StudentSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _is_trained(self) -> StudentSpec:
-        if self.weights is not None:
-            raise wrong("a student with weights is not trained, so nothing would be distilled; remove 'weights'")
+        if self.weights is not None and self.transfer is None:
+            raise wrong(
+                "a student with weights is not trained, so nothing would be distilled; "
+                "remove 'weights', or add 'transfer: {}' to start from them"
+            )
         return self

@@ -216,4 +216,6 @@ def _shorten(spec: dict[str, Any], epochs: int) -> None:
     schedule = spec["schedule"]
     schedule["warmup"] *= part
     schedule["milestones"] = sorted({max(1, round(epoch * part)) for epoch in schedule["milestones"]})
+    if spec["transfer"]:
+        spec["transfer"]["freeze"] = min(spec["transfer"]["freeze"], short // 2)
     spec["epochs"] = short

@@ -16,8 +16,10 @@ from pydantic import (
 )
 
 from limbeck.recipe.values import (
+    image_size,
     local_path,
     model_name,
+    module_name,
     not_a_number,
     number_or_fraction,
     option_values,
@@ -30,6 +32,7 @@ ONE, SEVERAL, WORD, MAPPING = TAGS = ("one teacher", "several teachers", "a word
 Positive = Annotated[FiniteFloat, Field(gt=0, le=1e9)]
 LocalPath = Annotated[str, Field(max_length=4096), AfterValidator(local_path)]
 WeightsFile = Annotated[LocalPath, AfterValidator(weights_file)]
+ModuleName = Annotated[str, Field(max_length=200), AfterValidator(module_name)]
 ModelName = Annotated[str, Field(max_length=200), AfterValidator(model_name)]
 Share = Annotated[
     int | float,
@@ -43,7 +46,14 @@ Share = Annotated[
         }
     ),
 ]
+_SIDE = {"type": "integer", "minimum": 1}
+ImageSize = Annotated[
+    int | list[int],
+    PlainValidator(image_size),
+    WithJsonSchema({"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}]}),
+]
 Options = Annotated[dict[str, Any], PlainValidator(option_values), WithJsonSchema({"type": "object"})]
+MetricName = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "auc", "average_precision", "loss"]
 AutoOrBool = Annotated[Literal["auto", True, False], BeforeValidator(not_a_number)]
 
 

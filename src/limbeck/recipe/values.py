@@ -69,6 +69,26 @@ def number_or_fraction(value: Any) -> int | float:
     raise wrong("expected a fraction between 0 and 1, or a count of samples (1 or more)")
 
 
+def image_size(value: Any) -> int | list[int]:
+    """The side of a square image, or [height, width].
+
+    Example:
+        >>> image_size(224), image_size([180, 240])
+        (224, [180, 240])
+    """
+    sides = value if isinstance(value, list) and len(value) == 2 else [value]
+    if not all(type(side) is int and 1 <= side <= 10_000 for side in sides):
+        raise wrong("expected the side of a square in pixels, or [height, width]")
+    return value
+
+
+def module_name(value: str) -> str:
+    """A dotted name, as ``named_modules`` gives it."""
+    if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", value):
+        raise wrong("expected the name of a module, such as fc or classifier.6")
+    return value
+
+
 def model_name(value: str) -> str:
     """A name in one of the closed namespaces; limbeck's own are looked up, the libraries' when the model is built.
 

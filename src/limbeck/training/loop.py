@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from limbeck.data.batch import Batch
 from limbeck.data.batches import batches, steps_per_epoch
-from limbeck.data.normalization import Normalization
 from limbeck.data.order import stream_seed
 from limbeck.data.split import Split
 from limbeck.errors import NumericsError
@@ -29,8 +28,9 @@ from limbeck.training.precision import Precision, choose
 from limbeck.training.progress import Reporter, Silent
 from limbeck.training.settings import Settings
 from limbeck.training.state import State, average
+from limbeck.training.transfer import Backbone
 
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[nn.Module], Mapping[str, float | None]]
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -42,7 +42,7 @@ class Job:
         module: the model to train, in place; it is moved to the device.
         objective: what is minimized.
         split: the training samples.
-        normalization: of the module's inputs.
+        preparation: of the module's inputs.
         validate: gives the validation metrics of a module, at least ``accuracy`` or ``loss``.
         settings: see :class:`Settings`.
         folder: where metrics and checkpoint are written.
@@ -55,7 +55,7 @@ class Job:
     module: nn.Module
     objective: Objective
     split: Split
-    normalization: Normalization
+    preparation: Callable[[Tensor], Tensor]
     validate: Validate
     settings: Settings
     folder: Path
@@ -109,6 +109,8 @@ def fit(job: Job) -> Fit:
                 keeper.epoch_done()
     finally:
         job.reporter.end()
+        if state.backbone is not None:
+            state.backbone.release()
     last = {name: value.detach().cpu().clone() for name, value in state.evaluated.state_dict().items()}
     selected = {name: value.detach().cpu() for name, value in state.best.items()}
     return Fit(last, selected, state.progress.epoch, state.progress.best_epoch, state.progress.seconds)
@@ -136,11 +138,16 @@ class _Keeper:
 
 def _prepare(job: Job, precision: Precision) -> State:
     settings, module = job.settings, precision.place(job.module)
-    optimizer = build_optimizer(settings.optimizer, module.parameters())
+    backbone = Backbone(module, settings.transfer) if settings.transfer else None
+    if settings.transfer and backbone:
+        optimizer = build_optimizer(settings.optimizer, backbone.head, backbone.parameters, settings.transfer.rate)
+    else:
+        optimizer = build_optimizer(settings.optimizer, module.parameters())
     steps = steps_per_epoch(job.split, settings.batch_size)
     return State(
         module=module,
         optimizer=optimizer,
+        backbone=backbone,
         schedule=build_schedule(optimizer, settings.schedule, settings.epochs, steps),
         scaler=torch.amp.GradScaler(precision.device.type, enabled=precision.needs_scaler),
         averaged=average(module, settings.ema),
@@ -156,12 +163,15 @@ def _epoch(job: Job, state: State, precision: Precision, keeper: _Keeper) -> Non
     if progress.batch == 0:
         state.sums.zero_()
     state.module.train()
+    if state.backbone is not None:
+        state.backbone.begin(progress.epoch)
     stream = batches(
         job.split,
         batch_size=settings.batch_size,
         seed=job.seed,
         epoch=progress.epoch,
         views=settings.views,
+        sampling=settings.sampling,
         start=progress.batch,
         workers=settings.workers,
     )
@@ -198,7 +208,7 @@ def _step(job: Job, state: State, precision: Precision, batch: Batch) -> float:
 def _gradient(job: Job, state: State, precision: Precision, batch: Batch) -> float:
     """The gradient of a batch, computed in ``accumulate`` pieces, and its loss."""
     pieces = min(job.settings.accumulate, max(len(batch) // 2, 1))
-    counts = job.objective.counts(batch.target) if pieces > 1 else None
+    counts = job.objective.counts(batch.target, mixed=batch.mixed) if pieces > 1 else None
     total = 0.0
     for start, length in _pieces(len(batch), pieces):
         part = batch.narrow(start, length) if pieces > 1 else batch
@@ -213,18 +223,17 @@ def _forward(
 ) -> tuple[Tensor, dict[str, Tensor], Outputs]:
     inputs, target = precision.inputs(batch.inputs), batch.target.to(precision.device)
     with precision.autocast():
-        student = Outputs.of(state.module(job.normalization(inputs)))
+        student = Outputs.of(state.module(job.preparation(inputs)))
         teacher = job.teacher(inputs, batch.index) if job.objective.needs_teacher and job.teacher else None
-    loss, terms = job.objective(student, teacher, target=target, index=batch.index, counts=counts)
+    mixed = batch.mixed.to(precision.device) if batch.mixed else None
+    loss, terms = job.objective(student, teacher, target=target, index=batch.index, mixed=mixed, counts=counts)
     return loss, terms, student
 
 
 def _add(sums: Tensor, loss: Tensor, terms: dict[str, Tensor], student: Outputs, batch: Batch, share: float) -> float:
     """Add one piece to the epoch's sums: batches, loss, right answers, labeled samples, then each term."""
     value = float(loss.detach())
-    guess = student.logits.detach().argmax(dim=1).cpu()
-    labeled = batch.target >= 0
-    row = [share, value, float((guess == batch.target)[labeled].sum()), float(labeled.sum())]
+    row = [share, value, *batch.right(student.logits.detach().argmax(dim=1).cpu())]
     row += [float(term) for term in terms.values()]  # a piece's own part of the batch's mean
     sums += torch.tensor(row, dtype=sums.dtype)
     return value
@@ -274,14 +283,17 @@ def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
         progress.stopped = True
 
 
-def _score(settings: Settings, metrics: dict[str, float]) -> tuple[float, float]:
-    """What is largest for the best epoch: the selected metric, then the loss; not a number counts as the worst."""
-    values = [metrics.get("accuracy", math.nan), -metrics.get("loss", math.nan)]
-    accuracy, loss = (-math.inf if math.isnan(value) else value for value in values)
-    return (accuracy, loss) if settings.select == "accuracy" and "accuracy" in metrics else (loss, 0.0)
+def _score(settings: Settings, metrics: Mapping[str, float | None]) -> tuple[float, float]:
+    """What is largest for the best epoch: the selected metric, then the loss; what is not a number counts as worst."""
+    score, loss = _known(metrics.get(settings.select), -math.inf), -_known(metrics.get("loss"), math.inf)
+    return (loss, 0.0) if settings.select == "loss" or settings.select not in metrics else (score, loss)
 
 
-def _line(job: Job, state: State, metrics: dict[str, float], better: bool) -> dict[str, Any]:
+def _known(value: float | None, worst: float) -> float:
+    return worst if value is None or math.isnan(value) else value
+
+
+def _line(job: Job, state: State, metrics: Mapping[str, float | None], better: bool) -> dict[str, Any]:
     count, loss, right, labeled, *terms = state.sums.tolist()
     names = [term.name for term in job.objective.terms]
     seconds = max(state.progress.seconds, 1e-9) / (state.progress.epoch + 1)

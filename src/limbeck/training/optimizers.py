@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -16,23 +16,32 @@ _RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
 _DECAYS = {"sgd": 5e-4, "adam": 0.0, "adamw": 1e-2}
 
 
-def build_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(
+    settings: Optimizer, parameters: Iterable[nn.Parameter], backbone: Sequence[nn.Parameter] = (), factor: float = 1.0
+) -> torch.optim.Optimizer:
     """Build the optimizer over ``parameters``, fused where torch has a fused kernel for their device.
+
+    Args:
+        settings: the optimizer.
+        parameters: those that take its rate; frozen ones are left out.
+        backbone: those that take its rate times ``factor``.
+        factor: of the backbone's rate.
 
     Example:
         >>> build_optimizer(Optimizer("sgd", lr=0.1), nn.Linear(2, 1).parameters()).defaults["lr"]
         0.1
     """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
-    fused = all(parameter.device.type in {"cpu", "cuda"} and parameter.is_floating_point() for parameter in chosen)
+    fused = all(one.device.type in {"cpu", "cuda"} and one.is_floating_point() for one in [*chosen, *backbone])
     rate = _RATES[settings.name] if settings.lr is None else settings.lr
     decay = _DECAYS[settings.name] if settings.weight_decay is None else settings.weight_decay
+    groups = [{"params": chosen}, *([{"params": [*backbone], "lr": rate * factor}] if backbone else [])]
     if settings.name == "sgd":
         return torch.optim.SGD(
-            chosen, rate, momentum=settings.momentum, weight_decay=decay, nesterov=settings.nesterov, fused=fused
+            groups, rate, momentum=settings.momentum, weight_decay=decay, nesterov=settings.nesterov, fused=fused
         )
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(chosen, rate, weight_decay=decay, fused=fused)
+    return kind(groups, rate, weight_decay=decay, fused=fused)
 
 
 def rate_factor(settings: Schedule, epochs: int, steps: int) -> Callable[[int], float]:

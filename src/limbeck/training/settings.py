@@ -45,6 +45,20 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """Start from trained weights: the head alone for ``freeze`` epochs, then all, the rest at ``rate`` × the rate.
+
+    A new head's first gradients would distort the features that it starts from (Kumar et al., 2022,
+    https://arxiv.org/abs/2202.10054); one epoch is the usual pause (fastai's ``fine_tune``), a tenth the usual
+    part of the rate (DETR, https://arxiv.org/abs/2005.12872; Lightning's ``BackboneFinetuning``). ``head`` names the head; None: it is found.
+    """
+
+    freeze: int = 1
+    rate: float = 0.1
+    head: str | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """One training.
 
@@ -53,9 +67,12 @@ class Settings:
         batch_size: samples of one optimizer step.
         accumulate: number of pieces that a batch is computed in; less memory, the same gradient.
         clip: largest norm of the gradient, or None.
-        select: validation metric that chooses the selected epoch, ``accuracy`` or ``loss``.
+        select: validation metric that chooses the selected epoch; see ``limbeck.evaluation.names``.
+        transfer: train the head first and the backbone at a lower rate, or None: all alike.
         ema: decay of an exponential moving average of the weights that is evaluated and kept instead, or None.
         views: augmentation of the training inputs.
+        sampling: ``none``: each training sample once an epoch; ``balanced``: drawn with replacement, so that classes
+            are equally likely; samples without a label keep their part.
         workers: processes that prepare batches; the batches are the same at any number.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         fast: channels-last memory and automatic precision where the hardware has it; False: plain float32.
@@ -70,9 +87,11 @@ class Settings:
     accumulate: int = 1
     clip: float | None = None
     early_stopping: EarlyStopping | None = None
-    select: Literal["accuracy", "loss"] = "accuracy"
+    select: str = "accuracy"
+    transfer: Transfer | None = None
     ema: float | None = None
     views: Views = field(default_factory=Views)
+    sampling: Literal["none", "balanced"] = "none"
     workers: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     fast: bool = True

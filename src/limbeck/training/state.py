@@ -21,6 +21,7 @@ from limbeck.training.checkpoint import (
     part,
     save_checkpoint,
 )
+from limbeck.training.transfer import Backbone
 
 
 @dataclass
@@ -53,6 +54,7 @@ class State:
     scaler: torch.amp.GradScaler
     averaged: AveragedModel | None
     sums: Tensor
+    backbone: Backbone | None = None
     environment: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)

@@ -55,7 +55,7 @@ def test_the_summary_keeps_its_promise(folder: Path) -> None:
         assert {"path", "format", "sha256", "bytes", "max_abs_difference", "latency_ms", "metrics"} <= set(export)
         assert sha256(folder / export["path"]) == export["sha256"]
     for finding in summary["findings"]:
-        assert set(finding) == {"code", "severity", "message"}
+        assert set(finding) == {"code", "severity", "message", "evidence", "cause", "cure"}
 
 
 def test_the_means_and_the_difference_are_those_of_the_runs(folder: Path) -> None:

@@ -58,7 +58,7 @@ def groups(splits: Mapping[str, Split]) -> list[Finding]:
     found = []
     named = {name: getattr(split, "groups", None) for name, split in splits.items()}
     for first, second in combinations([name for name, values in named.items() if values is not None], 2):
-        both = sorted(set(named[first]) & set(named[second]))
+        both = sorted((set(named[first]) & set(named[second])) - {""})
         if not both:
             continue
         shared = set(both)

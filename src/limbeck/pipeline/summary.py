@@ -57,37 +57,6 @@ def difference(evaluations: Evaluations, metric: str, against: str, split: str) 
     }
 
 
-def findings(
-    evaluations: Evaluations,
-    sizes: Mapping[str, Mapping[str, Any]],
-    differences: Mapping[str, dict[str, Any] | None],
-    notes: list[str],
-    split: str,
-) -> list[dict[str, str]]:
-    """What a reader must be told: each with a code, a severity and a sentence."""
-    found = [_finding("data_split_made", "info", note) for note in notes]
-    found += _about_teacher(evaluations, split)
-    student, teacher = sizes.get("student", {}), sizes.get("teacher", {})
-    if teacher.get("parameters") and student["parameters"] >= teacher["parameters"]:
-        text = f"the student has {student['parameters']:,} parameters, the teacher {teacher['parameters']:,}: "
-        found.append(_finding("student_not_smaller", "warning", text + "nothing is made smaller"))
-    control, hard = differences.get("control"), differences.get("control_hard_labels")
-    if control is None:
-        found.append(_finding("no_control", "warning", "no control was trained: what distillation adds is not known"))
-    elif control["high"] is not None and control["high"] < 0:
-        text = f"the student is worse than its control: {_points(control)}; try another temperature or weight"
-        found.append(_finding("below_control", "warning", text))
-    elif not control["low"] or control["low"] <= 0:
-        text = f"no gain over the control is shown: {_points(control)}"
-        found.append(_finding("no_gain_shown", "info", text))
-    if hard is not None and (hard["low"] is None or hard["low"] <= 0):
-        text = (
-            "the teacher's hard labels on the same images give as much: the gain comes from the images without labels"
-        )
-        found.append(_finding("gain_from_unlabeled", "info", f"{text} (soft over hard: {_points(hard)})"))
-    return found
-
-
 def sentence(differences: Mapping[str, dict[str, Any] | None]) -> str:
     """Where the gain comes from, in words.
 
@@ -117,19 +86,6 @@ def mean_interval(evaluations: Evaluations, role: str, metric: str, split: str) 
     """Mean of a metric over seeds with its interval."""
     found = interval([scored["selected"][split][metric] for scored in evaluations[role]])
     return {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.n}
-
-
-def _about_teacher(evaluations: Evaluations, split: str) -> list[dict[str, str]]:
-    scored = evaluations["teacher"][0]["selected"][split]
-    if scored["accuracy"] > scored["majority_baseline"] + 0.02:
-        return []
-    text = f"the teacher's {split} accuracy is {100 * scored['accuracy']:.1f} %, always naming the most frequent class "
-    text += f"gives {100 * scored['majority_baseline']:.1f} %: there is little to distill"
-    return [_finding("teacher_near_majority", "warning", text)]
-
-
-def _finding(code: str, severity: str, message: str) -> dict[str, str]:
-    return {"code": code, "severity": severity, "message": message}
 
 
 def _points(found: Mapping[str, Any]) -> str:

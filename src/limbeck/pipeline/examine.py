@@ -1,0 +1,302 @@
+"""The doctor over an experiment: before anything is trained, when the teacher can be asked, and when a run is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.data.batches import batches
+from limbeck.data.data import few_labels
+from limbeck.data.normalization import Normalization
+from limbeck.data.split import Split
+from limbeck.doctor import Finding, ordered
+from limbeck.doctor.after import about_gain, about_predictions, about_training
+from limbeck.doctor.chance import confusion
+from limbeck.doctor.gradients import about_terms, pulls
+from limbeck.doctor.models import class_count, not_smaller, warm_start
+from limbeck.doctor.normalizations import other_normalization, unlike_published
+from limbeck.doctor.order import label_order
+from limbeck.doctor.predictions import constant, near_chance
+from limbeck.doctor.splits import few, groups, overlap
+from limbeck.errors import ExportError, LimbeckError, ModelError, RecipeError
+from limbeck.evaluation.predict import ask, predict
+from limbeck.evaluation.sizes import macs, parameters
+from limbeck.files import Journal
+from limbeck.models.lookup import user_models
+from limbeck.models.published import published_normalization
+from limbeck.outputs import Outputs
+from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
+from limbeck.pipeline.stages import Context
+from limbeck.recipe.recipe import Recipe
+from limbeck.teachers import Ensemble, ModuleTeacher, Teacher, evaluating
+from limbeck.training.progress import Reporter, Silent
+
+BATCH = 64  # samples that gradients are computed on
+
+
+def examine(
+    recipe: Recipe | Experiment | str | Path, *, models: Path | None = None, reporter: Reporter | None = None
+) -> list[Finding]:
+    """Look for what usually goes wrong in a distillation, without training anything.
+
+    Data, sizes and starting weights are looked at; a teacher that is trained already is asked once about the validation
+    split; the gradients of the objective's terms are computed on one batch. The test split is compared with the others
+    for duplicates, and not otherwise looked at.
+
+    Args:
+        recipe: a recipe, its file or name, or an experiment.
+        models: the user's own models, a Python file.
+        reporter: told what is looked at.
+
+    Returns:
+        Findings, errors first. An empty list: nothing was found.
+
+    Raises:
+        RecipeError, DataError: if the recipe is wrong, or the data can not be read.
+
+    Example:
+        >>> [one.code for one in examine("digits")]
+        ['teacher_untrained']
+    """
+    if isinstance(recipe, str | Path):
+        recipe = Recipe.load(recipe)
+    if isinstance(recipe, Recipe):
+        recipe = from_recipe(recipe.to_dict(), user_models(models) if models else None)
+    return ordered(_before(recipe, reporter or Silent()))
+
+
+def at_start(experiment: Experiment) -> list[Finding]:
+    """What is cheap to see before anything is trained: the splits, pretrained normalization, the student's start."""
+    splits = experiment.data.splits
+    return [*overlap(splits), *groups(splits), *_published(experiment), *_start(experiment)]
+
+
+def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list[Finding]:
+    """What the teacher's answers on the validation split show, and what its terms give the student.
+
+    The order of labels and the normalization are questions only for a teacher that was not trained in the run.
+
+    Args:
+        experiment: its objective and student.
+        teacher: is asked about one batch.
+        logits: of the teacher on the validation split.
+    """
+    data, found = experiment.data, list[Finding]()
+    counts = confusion(logits, data.validation.targets, len(data.classes))
+    if _given(experiment) is not None:
+        found += label_order(logits, data.validation.targets, data.classes)
+        found += _normalization(experiment)
+    found += constant(counts, "teacher", "validation", data.classes, logits)
+    if not any(one.code == "label_order" for one in found):
+        found += near_chance(counts, "teacher", "validation")
+    return found + _terms(experiment, teacher)
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """Stop a run that makes no sense.
+
+    Raises:
+        RecipeError, ModelError: for the first finding that is an error.
+
+    Example:
+        >>> refuse([Finding("no_control", "warning", "no control was trained")])
+    """
+    for one in findings:
+        if one.severity == "error":
+            kind = RecipeError if one.code == "no_gradient" else ModelError
+            raise kind(one.message, cure=one.cure or None)
+
+
+def after(
+    context: Context,
+    evaluations: Mapping[str, list[dict[str, Any]]],
+    sizes: Mapping[str, Mapping[str, Any]],
+    differences: Mapping[str, dict[str, Any] | None],
+    failed: ExportError | None = None,
+) -> list[Finding]:
+    """What a finished run shows.
+
+    Args:
+        context: of the run, whose journals are read.
+        evaluations: by role, one for each seed.
+        sizes: by role.
+        differences: of the student to its controls.
+        failed: why the export failed, if it did.
+    """
+    experiment, split = context.experiment, "test" if context.score_test else "validation"
+    data = experiment.data
+    histories = {
+        role: [_history(context.run.path / "models" / role / f"seed{one['seed']}" / "metrics.jsonl") for one in runs]
+        for role, runs in evaluations.items()
+    }
+    found = [Finding("data_split_made", "info", note) for note in data.notes]
+    found += [Finding("model_begins", "info", note) for note in experiment.notes]
+    found += about_predictions(evaluations, split, data.classes)
+    found += not_smaller(sizes.get("student", {}), sizes.get("teacher", {}))
+    found += about_gain(evaluations, differences, split)
+    found += about_training(evaluations, histories)
+    if not data.train.replayable:
+        text = "the training data can not be replayed (its own order or augmentation): resuming is not bit-identical"
+        cause, cure = "a DataLoader, or a Dataset with random transforms", "give the Dataset without them, and views"
+        found.append(Finding("not_replayable", "warning", text, {}, cause, cure))
+    if failed is not None:
+        found.append(Finding("export_failed", "error", failed.what, {}, "", failed.cure or ""))
+    return found
+
+
+def together(before: Sequence[Finding], later: Sequence[Finding]) -> list[dict[str, Any]]:
+    """All findings of a run in plain data; what is known better at its end is told once."""
+    known = {(one.code, one.evidence.get("role")) for one in later}
+    kept = [one for one in before if (one.code, one.evidence.get("role")) not in known]
+    return [one.to_dict() for one in ordered([*kept, *later])]
+
+
+def _before(experiment: Experiment, reporter: Reporter) -> list[Finding]:
+    reporter.say("doctor: the splits, and the student's start")
+    found = _fits(experiment)
+    if found:
+        return [*overlap(experiment.data.splits), *groups(experiment.data.splits), *found]
+    found = [*at_start(experiment), *_sizes(experiment)]
+    given = _given(experiment)
+    if given is None:
+        text = "the teacher is trained in the run: what it knows is judged then, before any student is trained"
+        found.append(Finding("teacher_untrained", "info", text))
+        return found + _terms(experiment, _as_teacher(experiment), learned_only=True)
+    reporter.say("doctor: what the teacher says about the validation split")
+    logits = ask(given, experiment.data.validation).logits
+    wrong = class_count(logits.shape[1], len(experiment.data.classes), "teacher")
+    return found + (wrong or of_teacher(experiment, given, logits))
+
+
+def _fits(experiment: Experiment) -> list[Finding]:
+    """Candidates that do not take the data, or give other classes."""
+    data, found = experiment.data, list[Finding]()
+    for role, candidate in _candidates(experiment):
+        try:
+            module = candidate.make(experiment.seeds[0])
+            found += class_count(_width(module, candidate, data.validation), len(data.classes), role)
+            if not found:
+                check_fits(module, candidate, data)
+        except LimbeckError as error:
+            found.append(Finding("refused", "error", error.what, {"role": role}, "", error.cure or ""))
+    return found
+
+
+def _width(module: nn.Module, candidate: Candidate, split: Split) -> int:
+    """How many logits a module gives, or what check_fits is to say."""
+    try:
+        batch = next(batches(split, batch_size=2, shuffle=False))
+        with evaluating(module):
+            return Outputs.of(module(candidate.preparation(batch.inputs))).logits.shape[1]
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return len(split.classes)
+
+
+def _candidates(experiment: Experiment) -> list[tuple[str, Candidate]]:
+    teachers = experiment.teachers if isinstance(experiment.teachers, list) else []
+    return [*(("teacher", one) for one in teachers), ("student", experiment.student)]
+
+
+def _given(experiment: Experiment) -> Teacher | None:
+    """The teacher, unless the run trains it."""
+    if isinstance(experiment.teachers, list) and any(one.settings is not None for one in experiment.teachers):
+        return None
+    return _as_teacher(experiment)
+
+
+def _as_teacher(experiment: Experiment) -> Teacher:
+    if not isinstance(experiment.teachers, list):
+        return experiment.teachers
+    members = [ModuleTeacher(one.make(experiment.seeds[0]), one.preparation) for one in experiment.teachers]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _published(experiment: Experiment) -> list[Finding]:
+    asked, found = experiment.recipe, list[Finding]()
+    specs = asked.get("teacher", []) if isinstance(asked.get("teacher"), list) else [asked.get("teacher", {})]
+    pairs = [*zip(specs, (one for role, one in _candidates(experiment) if role == "teacher"), strict=False)]
+    for role, spec, candidate in [
+        *(("teacher", spec, one) for spec, one in pairs),
+        ("student", asked.get("student", {}), experiment.student),
+    ]:
+        if isinstance(spec, Mapping) and spec.get("pretrained"):
+            given = candidate.preparation.normalization
+            published = published_normalization(candidate.name, len(given.mean))
+            found += unlike_published(given, published, role, candidate.name)
+    return found
+
+
+def _start(experiment: Experiment) -> list[Finding]:
+    student, probe = experiment.student, few(experiment.data.validation)
+    return warm_start(
+        student.make(experiment.seeds[0]),
+        lambda module: predict(module, student.preparation, probe),
+        len(experiment.data.classes),
+    )
+
+
+def _sizes(experiment: Experiment) -> list[Finding]:
+    found: dict[str, dict[str, int]] = {}
+    for role, candidate in _candidates(experiment):
+        module = candidate.make(experiment.seeds[0])
+        count = macs(module, candidate.preparation.shape(experiment.data.shape))
+        one = found.setdefault(role, {"parameters": 0, "macs": 0})  # an ensemble's members add up
+        found[role] = {"parameters": one["parameters"] + parameters(module), "macs": one["macs"] + count}
+    return not_smaller(found["student"], found.get("teacher", {}))
+
+
+def _normalization(experiment: Experiment) -> list[Finding]:
+    data, found = experiment.data, list[Finding]()
+    if not data.validation.replayable:
+        return []
+    measured = Normalization.measure(few(data.train)) if data.train.replayable else None
+    for role, candidate in _candidates(experiment):
+        if role != "teacher" or candidate.settings is not None:
+            continue
+        module = candidate.make(experiment.seeds[0])
+
+        def logits(
+            normalization: Normalization, split: Split, module: nn.Module = module, one: Any = candidate
+        ) -> Tensor:
+            return predict(module, replace(one.preparation, normalization=normalization), split)[0]
+
+        found += other_normalization(logits, candidate.preparation.normalization, data.validation, measured)
+    return found
+
+
+def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = False) -> list[Finding]:
+    """What the terms give the student on one batch, as it starts.
+
+    Args:
+        experiment: its objective and student.
+        teacher: as it is, or untrained.
+        learned_only: only whether there is a gradient: how large an untrained teacher's is says nothing.
+    """
+    split, objective = experiment.data.train, experiment.objective
+    if experiment.labels is not None:
+        split = few_labels(split, experiment.labels, seed=experiment.seeds[0])
+    batch = next(batches(split, batch_size=BATCH, seed=experiment.seeds[0]))
+    for other in batches(split, batch_size=BATCH, seed=experiment.seeds[0]):
+        batch = other
+        if bool((batch.target >= 0).any()):
+            break
+    module = experiment.student.make(experiment.seeds[0])
+    weights = [one for one in module.parameters() if one.requires_grad]
+    with evaluating(module):
+        said = Outputs.of(module(experiment.student.preparation(batch.inputs)))
+    heard = teacher(batch.inputs, batch.index) if objective.needs_teacher else None
+    found = about_terms(pulls(objective, said, heard, weights, target=batch.target, index=batch.index))
+    return [one for one in found if one.severity == "error" or not learned_only]
+
+
+def _history(journal: Path) -> list[float]:
+    """The validation accuracy of each epoch."""
+    lines = Journal(journal).read()
+    return [line["validation"]["accuracy"] for line in lines if "accuracy" in line["validation"]]
+
+
+__all__ = ["after", "at_start", "examine", "of_teacher", "refuse", "together"]

@@ -17,6 +17,7 @@ from limbeck.losses import TABLE, cross_entropy
 from limbeck.losses import hard_labels as _hard_labels
 from limbeck.outputs import Outputs
 
+BALANCED = "balanced"  # class weights that wait for the labels, see Objective.resolved
 Loss = Callable[..., Tensor]
 _GIVEN = ("student", "teacher", "target", "index", "mask")
 _EMPTY = inspect.Parameter.empty
@@ -63,6 +64,11 @@ class Term:
     ) -> Tensor:
         """The loss, not reduced."""
         given: dict[str, Any] = {"target": target, "index": index, "mask": mask}
+        if self.hyper.get("class_weights") == BALANCED:
+            raise RecipeError(
+                f"term '{self.name}' has balanced class weights and has not seen the labels",
+                cure="call Objective.resolved(targets, classes) first",
+            )
         if self.needs_label and target is None:
             raise RecipeError(f"term '{self.name}' needs labels and there are none")
         if self.needs_teacher:
@@ -123,14 +129,15 @@ def make(loss: Loss, weight: Any, name: str, hyper: Mapping[str, Any]) -> Term:
 
 
 def supervised(
-    weight: float = 1.0, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | Tensor | None = None
+    weight: float = 1.0, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | Tensor | str | None = None
 ) -> Term:
     """The term that learns from labels: :func:`limbeck.losses.cross_entropy`, averaged over the labeled samples.
 
     Args:
         weight: factor on the term, ≥ 0.
         label_smoothing: share taken from the label and spread over all classes, in [0, 1).
-        class_weights: one factor for each class; the mean over the samples should be 1.
+        class_weights: one factor for each class, their mean over the samples should be 1; or ``balanced``: inversely
+            to how many training samples a class has, see :meth:`Objective.resolved`.
 
     Example:
         >>> supervised(0.1).weight
@@ -198,10 +205,15 @@ def _checked(name: str, key: str, value: Any, default: Any) -> Any:
     return value
 
 
-def _weights(name: str, value: Any) -> tuple[float, ...]:
+def _weights(name: str, value: Any) -> tuple[float, ...] | str:
+    if isinstance(value, str) and value == BALANCED:
+        return value
     listed = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(listed, list | tuple) or not listed:
-        raise RecipeError(f"objective.{name} is {value!r}, expected a list of one number for each class")
+        near = nearest(str(value)[:60], [BALANCED])
+        raise RecipeError(
+            f"objective.{name} is {value!r}, expected a list of one number for each class or balanced{near}"
+        )
     found = tuple(number(f"{name}[{place}]", one, least=0.0) for place, one in enumerate(listed))
     if not any(found):
         raise RecipeError(f"objective.{name} holds only zeros: nothing would be learned from labels")

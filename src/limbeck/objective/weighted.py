@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from limbeck.data.batch import Mixed
-from limbeck.errors import NumericsError, RecipeError, nearest
+from limbeck.errors import DataError, NumericsError, RecipeError, nearest
 from limbeck.losses import TABLE, cross_entropy
 from limbeck.objective.reduction import reduced, shared, sides
-from limbeck.objective.terms import Term, described, hard_labels, make, number, supervised, term
+from limbeck.objective.terms import BALANCED, Term, described, hard_labels, make, number, supervised, term
 from limbeck.outputs import Outputs
 
 
@@ -57,6 +57,46 @@ class Objective:
     def needs_teacher(self) -> bool:
         """Whether any term compares with a teacher."""
         return any(one.needs_teacher for one in self.terms)
+
+    @property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """The class weights of the first term that learns from labels; None if it has none.
+
+        Example:
+            >>> Objective([supervised(0.1, class_weights=[1, 2]), term("kl", 0.9)]).class_weights
+            (1.0, 2.0)
+        """
+        own = next((one.settings for one in self.terms if one.loss is cross_entropy), {})
+        return own.get("class_weights")
+
+    def resolved(self, targets: Tensor, classes: Sequence[str]) -> Objective:
+        """This objective with numbers for ``class_weights: balanced``: n / (C · n_c), whose mean over samples is 1.
+
+        Args:
+            targets: int64 ``[N]``, labels of the training samples; -1 for none, which are not counted.
+            classes: class names, in the order of the labels.
+
+        Raises:
+            DataError: if balanced weights are asked for and a class has no training sample.
+            RecipeError: if a list of weights has not one number for each class.
+
+        Example:
+            >>> objective = Objective([supervised(class_weights="balanced")])
+            >>> objective.resolved(torch.tensor([0, 0, 0, 1]), ("common", "rare")).class_weights
+            (0.6666666666666666, 2.0)
+        """
+        terms = []
+        for one in self.terms:
+            weights = one.hyper.get("class_weights")
+            if weights == BALANCED:
+                one = replace(one, hyper={**one.hyper, "class_weights": balanced_weights(targets, classes)})
+            elif weights is not None and len(weights) != len(classes):
+                raise RecipeError(
+                    f"objective.{one.name}.class_weights has {len(weights)} numbers for {len(classes)} classes",
+                    cure="give one for each class, in the order of the classes, or balanced",
+                )
+            terms.append(one)
+        return Objective(terms)
 
     def counts(self, target: Tensor, mask: Tensor | None = None, mixed: Mixed | None = None) -> dict[str, Tensor]:
         """What to divide by when a batch is computed in pieces, so that the pieces sum to the batch exactly.
@@ -264,6 +304,26 @@ class Objective:
             4.0
         """
         return {one.name: described(one) for one in self.terms}
+
+
+def balanced_weights(targets: Tensor, classes: Sequence[str]) -> tuple[float, ...]:
+    """n / (C · n_c) for each class c of C, n labels being there.
+
+    Raises:
+        DataError: if a class has no sample.
+
+    Example:
+        >>> balanced_weights(torch.tensor([1, 0, 1, -1, 1]), ("a", "b"))
+        (2.0, 0.6666666666666666)
+    """
+    counts = torch.bincount(targets[targets >= 0], minlength=len(classes)).tolist()
+    missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if missing:
+        raise DataError(
+            f"class '{missing[0]}' has no labeled training sample, so no balanced weight",
+            cure="leave the class out, or give class_weights as a list of numbers",
+        )
+    return tuple(sum(counts) / (len(counts) * count) for count in counts)
 
 
 def _bad_rows(value: Tensor) -> list[int]:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from limbeck.data.arrays import as_images
 from limbeck.data.datasets import DatasetSplit, LoaderSplit
+from limbeck.data.grouped import grouped
 from limbeck.data.normalization import Normalization
 from limbeck.data.pictures import read_picture
 from limbeck.data.split import Split
@@ -93,6 +94,11 @@ class Data:
         """Shape of one input."""
         return self.train.shape
 
+    @property
+    def input_range(self) -> str:
+        """``bytes``, ``unit`` or ``raw``, see :attr:`Split.input_range`."""
+        return self.train.input_range
+
     def fingerprint(self) -> str:
         """sha256 over the fingerprints of all splits."""
         return hashlib.sha256("".join(split.fingerprint() for split in self.splits.values()).encode()).hexdigest()
@@ -115,12 +121,17 @@ class Data:
         # Where some labels are missing, only samples that have one are of use for measuring.
         having = (self.train.targets >= 0).nonzero().flatten()
         having = having if len(having) else torch.arange(len(self.train))
-        taken = having[stratified(self.train.targets[having], share, seed=self.seed)[1]]
-        rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, taken, False).nonzero().flatten()
+        groups = self.train.groups
+        if groups is not None:
+            rest, taken = grouped(self.train.targets, groups, share, seed=self.seed)
+        else:
+            taken = having[stratified(self.train.targets[having], share, seed=self.seed)[1]]
+            rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, taken, False).nonzero().flatten()
         made = self.train.subset(taken, name)
         self.train = self.train.subset(rest, "train")
-        if value is None:
-            self.notes.append(f"no {name} split was given: {len(made)} training samples were set aside, stratified")
+        if value is None or groups is not None:
+            how = "stratified" if groups is None else f"{len(set(made.groups or ()))} whole groups"
+            self.notes.append(f"no {name} split was given: {len(made)} training samples were set aside, {how}")
         return made
 
     def _choose(self, normalization: str | Normalization, prepared: bool) -> Normalization:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,8 +66,9 @@ class Normalization:
         """
         total = square = torch.zeros(())
         count = 0
-        for start in range(0, len(split), 4096):
-            inputs = split.fetch(torch.arange(start, min(start + 4096, len(split))))[0].double()
+        chunk = max(1, min(4096, 2**24 // max(math.prod(split.shape), 1)))  # 128 MiB as doubles
+        for start in range(0, len(split), chunk):
+            inputs = split.fetch(torch.arange(start, min(start + chunk, len(split))))[0].double()
             inputs = inputs if len(split.shape) == 3 else inputs.reshape(len(inputs), 1, -1)
             axes = [axis for axis in range(inputs.ndim) if axis != 1]
             total, square = total + inputs.sum(axes), square + (inputs * inputs).sum(axes)

@@ -1,4 +1,4 @@
-"""Sources that a recipe names: ``digits``, ``mnist``, ``arrays``."""
+"""Sources that a recipe names."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from limbeck.data.arrays import read_arrays
 from limbeck.data.data import Data, Share
+from limbeck.data.image_sources import Images, load_images
 from limbeck.data.normalization import Normalization
 from limbeck.errors import DataError, RecipeError, nearest
 
@@ -31,18 +32,21 @@ def load(
     seed: int = 0,
     download: bool = False,
     normalization: str | Normalization = "auto",
+    **images: Any,
 ) -> Data:
     """Load a data set by the name that a recipe uses.
 
     Args:
-        source: ``digits`` (scikit-learn's, 8×8), ``mnist`` (torchvision's folders in ``root``), ``arrays`` (``.npz``).
-        root: folder of the data sets.
+        source: ``digits`` (scikit-learn's, 8×8), ``mnist`` (torchvision's folders in ``root``), ``arrays`` (``.npz``),
+            ``image_folder`` (pictures under ``root``), ``image_csv`` (and a table).
+        root: folder of the data sets, or of the pictures.
         path: the file of ``arrays``.
         validation: fraction or count of training samples to set aside; a default for each source.
         test: likewise, for sources without a test split of their own.
         seed: of the splits.
         download: fetch the data set if it is not under ``root``.
         normalization: see :class:`Data`.
+        images: of the sources of pictures, see :class:`limbeck.data.image_sources.Images`.
 
     Raises:
         RecipeError: if the source is unknown or an option is missing.
@@ -56,10 +60,13 @@ def load(
         "digits": _digits,
         "mnist": lambda: _mnist(Path(root or "data"), download),
         "arrays": lambda: _arrays(path),
+        "image_folder": lambda: load_images(Images(root, **images)),
+        "image_csv": lambda: load_images(Images(root, **images), table=True),
     }
     if source not in sources:
         raise RecipeError(f"data.source is '{source}'{nearest(source, sources)}", cure=f"known: {', '.join(sources)}")
     parts = sources[source]()
+    notes = parts.pop("notes", [])
     given = {"validation": validation, "test": test}
     for name, share in given.items():
         if share is not None and parts.get(name) is not None and not isinstance(parts[name], float | int):
@@ -67,7 +74,9 @@ def load(
         parts[name] = parts.get(name) if share is None else share
     # A named source's floats are raw, unlike a user's own, so that auto means measured for them.
     normalization = "measured" if isinstance(normalization, str) and normalization == "auto" else normalization
-    return Data(**parts, normalization=normalization, name=source, seed=seed)
+    data = Data(**parts, normalization=normalization, name=source, seed=seed)
+    data.notes[:0] = notes
+    return data
 
 
 def _digits() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The recipe's keys about data and their views."""
+"""The recipe's keys about data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from limbeck.recipe.types import MAPPING, WORD, LocalPath, Part, Positive, Share, word_or_mapping
+from limbeck.recipe.types import MAPPING, WORD, AutoOrBool, LocalPath, Part, Positive, Share, word_or_mapping
 from limbeck.recipe.values import wrong
 
 
@@ -23,12 +23,46 @@ class NormalizationSpec(Part):
         return self
 
 
+class ColumnsSpec(Part):
+    """Names of the table's columns."""
+
+    file: str = Field(default="file", min_length=1)
+    label: str = Field(default="label", min_length=1)
+    split: str | None = Field(default=None, min_length=1, description="null: the column 'split', if there is one")
+
+
+class SplitsSpec(Part):
+    """Folders, or words of the table's split column, that stand for the splits."""
+
+    train: str | None = Field(default=None, min_length=1)
+    validation: str | None = Field(default=None, min_length=1)
+    test: str | None = Field(default=None, min_length=1)
+
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+_OF_TABLES = ("table", "columns", "group", "slices")
+_OF_IMAGES = ("size", "fit", "channels", "skip", "cache", "workers", "splits")
+
+
 class DataSpec(Part):
     """Which data, how divided and normalized."""
 
-    source: Literal["digits", "mnist", "arrays"] = "digits"
-    root: LocalPath | None = Field(default=None, description="folder of the data sets, for mnist")
+    source: Literal["digits", "mnist", "arrays", "image_folder", "image_csv"] = "digits"
+    root: LocalPath | None = Field(default=None, description="folder of the data sets, or of the pictures")
     path: LocalPath | None = Field(default=None, description="an .npz file, for arrays")
+    table: LocalPath | None = Field(default=None, description="a CSV file, for image_csv")
+    columns: ColumnsSpec = ColumnsSpec()
+    group: str | None = Field(default=None, min_length=1, description="a column whose groups stay in one split")
+    slices: list[str] = Field(default=[], max_length=20, description="columns by which metrics are also told apart")
+    splits: SplitsSpec = SplitsSpec()
+    size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="of pictures as inputs: a side, or [height, width]"
+    )
+    fit: Literal["crop", "whole"] = Field(default="crop", description="crop: the middle; whole: squeezed")
+    channels: Literal[1, 3, 4] = 3
+    skip: FiniteFloat = Field(default=0.001, ge=0, lt=1, description="largest share of undecodable pictures left out")
+    cache: AutoOrBool = Field(default="auto", description="hold decoded pictures in memory; auto: up to 2 GiB")
+    workers: int = Field(default=0, ge=0, le=256, description="threads that look at the pictures; 0: one a core")
     validation: Share | None = Field(default=None, description="fraction or count of training samples to choose on")
     test: Share | None = Field(default=None, description="fraction or count, where the source has no test split")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the splits; the same for every run")
@@ -40,18 +74,19 @@ class DataSpec(Part):
 
     @model_validator(mode="after")
     def _has_what_its_source_needs(self) -> DataSpec:
+        images = self.source in {"image_folder", "image_csv"}
         if self.source == "mnist" and self.root is None:
             raise wrong("source mnist needs the key 'root': the folder that holds MNIST/raw")
         if self.source == "arrays" and self.path is None:
             raise wrong("source arrays needs the key 'path': an .npz file")
+        if images and self.root is None:
+            raise wrong(f"source {self.source} needs the key 'root': the folder of the pictures")
+        if images and self.size is None:
+            raise wrong(f"source {self.source} needs the key 'size': of the inputs that pictures are fitted to")
+        if self.source == "image_csv" and self.table is None:
+            raise wrong("source image_csv needs the key 'table': a CSV file")
+        for keys, sources in ((_OF_TABLES, {"image_csv"}), (_OF_IMAGES, {"image_folder", "image_csv"})):
+            for key in keys:
+                if self.source not in sources and getattr(self, key) != type(self).model_fields[key].default:
+                    raise wrong(f"source {self.source} has no key '{key}'; {' and '.join(sorted(sources))} have it")
         return self
-
-
-class ViewsSpec(Part):
-    """Augmentation; see limbeck.Views."""
-
-    shift: int = Field(default=0, ge=0, le=1024)
-    flip: bool = False
-    rotate: FiniteFloat = Field(default=0.0, ge=0, le=180)
-    scale: FiniteFloat = Field(default=0.0, ge=0, le=0.9)
-    erase: FiniteFloat = Field(default=0.0, ge=0, le=1)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from limbeck.data.arrays import as_images
 from limbeck.data.datasets import DatasetSplit, LoaderSplit
+from limbeck.data.duplicates import common, dropped, refuse, without_later
 from limbeck.data.grouped import grouped
 from limbeck.data.normalization import Normalization
 from limbeck.data.pictures import read_picture
@@ -41,6 +42,8 @@ class Data:
             arrays of bytes and none for floats, Datasets and DataLoaders, which are taken as prepared.
         name: for reports.
         seed: of the splits that are made here.
+        duplicates: samples that are in two splits, pixel by pixel: ``report`` (the doctor does), ``drop`` (from the
+            earlier of train, validation and test), ``refuse``.
 
     Raises:
         DataError: if a split is empty, lacks a class, or does not fit the others.
@@ -62,6 +65,7 @@ class Data:
         normalization: str | Normalization = "auto",
         name: str = "data",
         seed: int = 0,
+        duplicates: str = "report",
     ) -> None:
         if isinstance(train, str | Path):
             from limbeck.data.arrays import read_arrays
@@ -81,6 +85,7 @@ class Data:
         self.validation = self._given_or_made(validation, "validation", 0.1)
         if unlabeled is not None:
             self.train = self.train.joined(_as_unlabeled(unlabeled, self.train))
+        self._resolve(duplicates)
         _check(self)
         self.normalization = self._choose(normalization, prepared)
 
@@ -102,6 +107,10 @@ class Data:
     def fingerprint(self) -> str:
         """sha256 over the fingerprints of all splits."""
         return hashlib.sha256("".join(split.fingerprint() for split in self.splits.values()).encode()).hexdigest()
+
+    def duplicates(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
+        """Samples in two splits, see :func:`limbeck.data.duplicates.common`."""
+        return common(self.splits)
 
     def describe(self) -> dict[str, Any]:
         """What ``summary.json`` says of the data."""
@@ -133,6 +142,16 @@ class Data:
             how = "stratified" if groups is None else f"{len(set(made.groups or ()))} whole groups"
             self.notes.append(f"no {name} split was given: {len(made)} training samples were set aside, {how}")
         return made
+
+    def _resolve(self, duplicates: str) -> None:
+        if duplicates not in ("report", "drop", "refuse"):
+            raise RecipeError(f"data.duplicates is '{duplicates}', expected report, drop or refuse")
+        if duplicates == "refuse":
+            refuse(self.splits)
+        if duplicates == "drop":
+            before, after = self.splits, without_later(self.splits)
+            self.train, self.validation = after["train"], after["validation"]
+            self.notes += dropped(before, after)
 
     def _choose(self, normalization: str | Normalization, prepared: bool) -> Normalization:
         channels = self.shape[0] if len(self.shape) == 3 else 1

@@ -14,6 +14,7 @@ import numpy as np
 
 from limbeck.data.arrays import read_arrays
 from limbeck.data.data import Data, Share
+from limbeck.data.duplicates import notes as copies
 from limbeck.data.image_sources import Images, load_images
 from limbeck.data.normalization import Normalization
 from limbeck.errors import DataError, RecipeError, nearest
@@ -32,6 +33,7 @@ def load(
     seed: int = 0,
     download: bool = False,
     normalization: str | Normalization = "auto",
+    duplicates: str = "report",
     **images: Any,
 ) -> Data:
     """Load a data set by the name that a recipe uses.
@@ -46,6 +48,7 @@ def load(
         seed: of the splits.
         download: fetch the data set if it is not under ``root``.
         normalization: see :class:`Data`.
+        duplicates: see :class:`Data`; of copies within a split, a note is made.
         images: of the sources of pictures, see :class:`limbeck.data.image_sources.Images`.
 
     Raises:
@@ -74,8 +77,8 @@ def load(
         parts[name] = parts.get(name) if share is None else share
     # A named source's floats are raw, unlike a user's own, so that auto means measured for them.
     normalization = "measured" if isinstance(normalization, str) and normalization == "auto" else normalization
-    data = Data(**parts, normalization=normalization, name=source, seed=seed)
-    data.notes[:0] = notes
+    data = Data(**parts, normalization=normalization, name=source, seed=seed, duplicates=duplicates)
+    data.notes[:] = [*notes, *data.notes, *copies(data.splits)]
     return data
 
 

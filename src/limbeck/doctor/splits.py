@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+from limbeck.data.duplicates import common
 from limbeck.data.split import Split
 from limbeck.doctor.finding import Finding, percent
 
@@ -68,21 +67,6 @@ def groups(splits: Mapping[str, Split]) -> list[Finding]:
         cause = "the table's own splits cut through groups"
         cure = "divide by group: leave the split column out and name data.group"
         found.append(Finding("group_overlap", "warning", text, evidence, cause, cure))
-    return found
-
-
-def common(splits: Mapping[str, Split]) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """Pairs of addresses of equal inputs for each pair of splits, by the hash of their bytes; splits in memory only."""
-    places: dict[str, dict[bytes, list[int]]] = {}
-    for name, split in splits.items():
-        if type(split) is Split:
-            places[name] = defaultdict(list)
-            for at, row in enumerate(split.inputs.contiguous().numpy()):
-                places[name][hashlib.blake2b(row.tobytes(), digest_size=16).digest()].append(at)
-    found = {}
-    for first, second in combinations(places, 2):
-        both = [key for key in places[second] if key in places[first]]
-        found[first, second] = sorted((places[first][key][0], at) for key in both for at in places[second][key])
     return found
 
 

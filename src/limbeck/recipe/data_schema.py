@@ -63,6 +63,7 @@ class DataSpec(Part):
     skip: FiniteFloat = Field(default=0.001, ge=0, lt=1, description="largest share of undecodable pictures left out")
     cache: AutoOrBool = Field(default="auto", description="hold decoded pictures in memory; auto: up to 2 GiB")
     workers: int = Field(default=0, ge=0, le=256, description="threads that look at the pictures; 0: one a core")
+    duplicates: Literal["report", "drop", "refuse"] = Field(default="report", description="same pixels in two splits")
     validation: Share | None = Field(default=None, description="fraction or count of training samples to choose on")
     test: Share | None = Field(default=None, description="fraction or count, where the source has no test split")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the splits; the same for every run")

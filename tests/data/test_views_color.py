@@ -73,9 +73,7 @@ def test_posterize_solarize_autocontrast_and_equalize_are_torchvisions(depth: in
     for threshold in (0.0, 0.25, 0.5, 1.0):
         found = randaugment.solarize(inputs, np.full(6, threshold))
         torch.testing.assert_close(found, reference.solarize(inputs, threshold), rtol=0, atol=0)
-    torch.testing.assert_close(
-        randaugment.autocontrast(inputs), reference.autocontrast(inputs), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(randaugment.autocontrast(inputs), reference.autocontrast(inputs), rtol=0, atol=1e-6)
     for size in ((11, 14), (40, 37)):  # fewer pixels than 256 leave most pictures as they are
         larger = pictures(depth, size=size)
         expected = torch.stack([reference.equalize((one * 255).round().byte()) for one in larger]).float() / 255

@@ -113,7 +113,7 @@ def test_a_pair_by_hand() -> None:
     found = paired(first, second, targets, "accuracy")
     assert found is not None
     share = int(right.sum()) / 500
-    assert found["difference"] == pytest.approx(share)
+    assert found["mean"] == pytest.approx(share)
     half = 1.96 * math.sqrt(share * (1 - share) / 500)  # the difference is 1 for these and 0 for all others
     assert found["high"] - found["low"] == pytest.approx(2 * half, rel=0.15)
     assert found["low"] > 0
@@ -121,7 +121,7 @@ def test_a_pair_by_hand() -> None:
     assert found["high"] - found["low"] < alone["high"] - alone["low"]
     assert (found["samples"], found["groups"]) == (500, None)
     assert paired(first, first, targets, "accuracy", groups=["a"] * 250 + ["b"] * 250) == {
-        "difference": 0.0, "low": 0.0, "high": 0.0, "samples": 500, "groups": 2,
+        "mean": 0.0, "low": None, "high": None, "samples": 500, "groups": 2,
     }  # fmt: skip
     assert paired(first, second, torch.zeros(500, dtype=torch.int64), "auc") is None
 

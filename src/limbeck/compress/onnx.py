@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.compress.predict import SEAL, UNSEALED, open_onnx, seal
+from limbeck.compress.use import Use
 from limbeck.data.batches import batches
 from limbeck.data.preparation import Preparation
 from limbeck.data.split import Split
@@ -54,12 +55,13 @@ def export_onnx(
     shape: tuple[int, ...],
     classes: Sequence[str],
     name: str,
+    use: Use | None = None,
 ) -> Path:
     """Write a classifier as one ONNX file by torch's dynamo exporter.
 
     Its input ``image`` is float32 ``[batch, …]`` as in a batch (bytes divided by 255), its output ``logits`` is
     ``[batch, classes]``; the batch may have any size. A model's own input size is inside: the file takes the data's.
-    Classes, input shape, range and normalization are in its metadata.
+    Classes, input shape, range and normalization are in its metadata, and where it decides.
 
     Args:
         module: the model; a copy of it is exported, in eval mode and float32.
@@ -68,6 +70,7 @@ def export_onnx(
         shape: of one input, as the data have it.
         classes: names.
         name: of the model.
+        use: what the inputs were and where the model decides, for its metadata.
 
     Raises:
         ExportError: if the model can not be copied or traced, naming the cause, or gives other than one logit a class.
@@ -104,7 +107,7 @@ def export_onnx(
             cure="give the model an output, or the data a name, for each class",
         )
     del proto.metadata_props[:]
-    for key, value in _metadata(preparation, shape, classes, name).items():
+    for key, value in _metadata(preparation, shape, classes, name, use or Use()).items():
         proto.metadata_props.add(key=key, value=value)
     for node in proto.graph.node:  # where each operator came from in the source: nothing that a user needs to ship
         del node.metadata_props[:]
@@ -161,7 +164,9 @@ def compare(path: str | Path, logits: Tensor, reference: Tensor, *, tolerance: f
     return {"max_abs_difference": difference, "agreement": agreement}
 
 
-def _metadata(preparation: Preparation, shape: tuple[int, ...], classes: Sequence[str], name: str) -> dict[str, str]:
+def _metadata(
+    preparation: Preparation, shape: tuple[int, ...], classes: Sequence[str], name: str, use: Use
+) -> dict[str, str]:
     from limbeck import __version__
 
     return {
@@ -170,8 +175,7 @@ def _metadata(preparation: Preparation, shape: tuple[int, ...], classes: Sequenc
         "model": name,
         "classes": json.dumps(list(classes), ensure_ascii=False),
         "shape": json.dumps(list(shape)),
-        "input": "float32, bytes divided by 255, not normalized: normalization is inside",
-        "resize": "whole picture, bilinear",
+        **use.metadata(),
         **{key: json.dumps(value) for key, value in preparation.to_dict().items()},
         SEAL: UNSEALED,
     }

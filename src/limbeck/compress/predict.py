@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.data.pictures import MODES, read_picture
+from limbeck.compress.use import Use
+from limbeck.data.pictures import MODES, Frame, read_picture
 from limbeck.errors import ExportError, FileError
 
 # A file's own sha256, as its metadata hold it (protobuf: key, then tag and length of the value). It is taken with
@@ -25,16 +26,17 @@ _SEALED = re.compile(re.escape(SEAL).encode() + rb"\x12\x40([0-9a-f]{64})")
 
 @dataclass(frozen=True)
 class Signature:
-    """What an exported file says of itself: class names, and the shape of one input."""
+    """What an exported file says of itself: class names, the shape of one input, and how it is used."""
 
     classes: tuple[str, ...]
     shape: tuple[int, ...]
+    use: Use
 
 
 def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: int = 2) -> list[dict[str, Any]]:
     """Classify pictures with an exported ``.onnx`` file, by what its metadata says.
 
-    Each picture is read whole, as :func:`read_image` says, and resized (bilinear) to the file's input size.
+    Each picture is read as :func:`read_image` says and brought to the file's input size as the training pictures were.
 
     Args:
         file: written by limbeck's export.
@@ -42,7 +44,9 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
         threads: of ONNX Runtime.
 
     Returns:
-        For each picture ``file``, ``class``, ``probability`` and ``probabilities`` by class name.
+        For each picture ``file``, ``class``, ``probability`` and ``probabilities`` by class name; where the file holds
+        a threshold also ``positive`` (the class that is looked for), ``threshold``, and ``decision``: whether its
+        probability is at or above it. The most probable class may be another one.
 
     Raises:
         FileError: if the file is missing, is no ONNX file, or was changed after it was exported.
@@ -56,12 +60,17 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
           cure: check the path of the exported file
     """
     session, signature = open_onnx(file, threads=threads)
-    classes, shape = signature.classes, signature.shape
+    shape = signature.shape
     if len(shape) != 3 or shape[0] not in MODES:
         raise ExportError(f"{file} takes inputs of shape {shape}, not pictures of 1, 3 or 4 channels")
+    if signature.use.range == "raw":
+        raise ExportError(
+            f"{file} takes floats in a range of their own: what a picture's bytes are in it is not known",
+            cure="run it in ONNX Runtime on inputs that are prepared like the training data",
+        )
     found = []
     for image in images:
-        inputs = read_image(image, shape)[None]
+        inputs = read_image(image, shape, fit=signature.use.fit)[None]
         logits = session.run(["logits"], {"image": inputs})[0][0].astype(np.float64)
         if not np.isfinite(logits).all():
             raise ExportError(
@@ -69,37 +78,37 @@ def predict_images(file: str | Path, images: Sequence[str | Path], *, threads: i
                 cure="the weights hold NaN or Inf, or overflow: export another model",
             )
         shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
-        best = int(shares.argmax())
-        found.append(
-            {
-                "file": str(image),
-                "class": classes[best],
-                "probability": float(shares[best]),
-                "probabilities": dict(zip(classes, shares.tolist(), strict=True)),
-            }
-        )
+        found.append({"file": str(image), **_said(shares / shares.sum(), signature)})
     return found
 
 
-def read_image(path: str | Path, shape: tuple[int, ...]) -> Any:
-    """A picture as float32 ``(C, H, W)`` in [0, 1], resized to ``shape``.
+def _said(shares: Any, signature: Signature) -> dict[str, Any]:
+    classes, use = signature.classes, signature.use
+    best = int(shares.argmax())
+    found = {
+        "class": classes[best],
+        "probability": float(shares[best]),
+        "probabilities": dict(zip(classes, shares.tolist(), strict=True)),
+    }
+    if use.positive is None or use.threshold is None:
+        return found
+    called = bool(shares[classes.index(use.positive)] >= use.threshold)
+    return {**found, "positive": use.positive, "threshold": use.threshold, "decision": called}
 
-    The whole picture is resized, bilinear, whatever its aspect. It is turned to gray, color, or color with alpha, as
-    ``C`` is 1, 3 or 4; otherwise transparency is left out. 16-bit gray is scaled, not clipped. Of several frames the
-    first is read, and a note on orientation (EXIF) is left aside, as data sets do.
+
+def read_image(path: str | Path, shape: tuple[int, ...], *, fit: str = "whole") -> Any:
+    """A picture as float32 ``(C, H, W)`` in [0, 1], brought to ``shape`` as :class:`limbeck.data.pictures.Frame` does.
+
+    It is turned to gray, color, or color with alpha, as ``C`` is 1, 3 or 4; otherwise transparency is left out. 16-bit
+    gray is scaled, not clipped. Of several frames the first is read, and a note on orientation (EXIF) is left aside, as
+    data sets do.
 
     Raises:
         DataError: if it can not be read.
     """
-    from PIL import Image
-
     channels, height, width = shape
-    picture = read_picture(path, channels)
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture, dtype=np.float32) / 255
-    return pixels[None] if channels == 1 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    pixels = Frame((height, width), fit, channels)(read_picture(path, channels))
+    return pixels.astype(np.float32) / 255
 
 
 def seal(data: bytes) -> bytes:
@@ -166,13 +175,15 @@ def _signature(file: str | Path, session: Any, metadata: dict[str, str], *, seal
         classes, shape = json.loads(metadata["classes"]), json.loads(metadata["shape"])
     except (ValueError, RecursionError):
         classes = shape = None
+    use = Use.read(metadata, classes) if isinstance(classes, list) else None
     takes = {one.name: (one.type, one.shape[1:]) for one in session.get_inputs()}
     gives = {one.name: (one.type, one.shape[1:]) for one in session.get_outputs()}
     if (
         not isinstance(classes, list)
         or not all(isinstance(one, str) for one in classes)
+        or use is None
         or takes != {"image": ("tensor(float)", shape)}
         or gives != {"logits": ("tensor(float)", [len(classes)])}
     ):
         raise ExportError(f"{file} says one thing of its classes and input and its graph does another", cure=_AGAIN)
-    return Signature(tuple(classes), tuple(int(size) for size in shape))
+    return Signature(tuple(classes), tuple(int(size) for size in shape), use)

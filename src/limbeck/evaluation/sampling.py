@@ -38,7 +38,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     share, spread = right / count, _Z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    return (middle - half if right else 0.0), (middle + half if right < count else 1.0)
 
 
 def intervals(
@@ -109,11 +109,12 @@ def paired(
         groups: of every sample.
 
     Returns:
-        ``difference`` (first minus second), ``low``, ``high``, ``samples``, ``groups``; None where it is not defined.
+        ``mean`` (first minus second), ``low``, ``high``, ``samples``, ``groups``; None where it is not
+        defined. No interval where no resample differs.
 
     Example:
         >>> z, y = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 2
-        >>> paired(z, z, y, "accuracy")["difference"]
+        >>> paired(z, z, y, "accuracy")["mean"]
         0.0
     """
     labeled = (targets >= 0).nonzero().flatten()
@@ -126,9 +127,9 @@ def paired(
     difference = float(change(metric))
     if math.isnan(difference):
         return None
-    ends = percentiles(_bootstrap(targets, groups, [metric], change)[metric]) or (difference, difference)
+    ends = percentiles(_bootstrap(targets, groups, [metric], change)[metric]) or (None, None)
     count = None if groups is None else len(set(groups))
-    return {"difference": difference, "low": ends[0], "high": ends[1], "samples": len(targets), "groups": count}
+    return {"mean": difference, "low": ends[0], "high": ends[1], "samples": len(targets), "groups": count}
 
 
 def draws(size: int, *, resamples: int = RESAMPLES) -> Iterator[Tensor]:

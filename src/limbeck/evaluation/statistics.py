@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from limbeck.evaluation.names import is_share, sign
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,38 @@ def paired_difference(first: Sequence[float], second: Sequence[float], level: fl
     return interval([a - b for a, b in zip(first, second, strict=True)], level)
 
 
-def points(found: Interval) -> str:
-    """A difference of shares as percentage points.
+def points(found: Interval, metric: str = "accuracy") -> str:
+    """A difference in a metric: of a share as percentage points, of a loss as it is.
 
     Example:
         >>> points(Interval(0.0123, 0.004, 0.02, 5))
         '+1.23 points (95 % interval +0.40 to +2.00, 5 seeds)'
+        >>> points(Interval(-0.05, None, None, 1), "loss")
+        '-0.0500 (one seed: no interval)'
     """
-    text = f"{100 * found.mean:+.2f} points"
+    text = f"{change(found.mean, metric)} points" if is_share(metric) else change(found.mean, metric)
     if found.low is None or found.high is None:
         return f"{text} (one seed: no interval)"
-    return f"{text} (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}, {found.n} seeds)"
+    return f"{text} (95 % interval {change(found.low, metric)} to {change(found.high, metric)}, {found.n} seeds)"
+
+
+def change(value: float, metric: str) -> str:
+    """A difference with its sign: of a share in points, of a loss as it is.
+
+    Example:
+        >>> change(0.0123, "auc"), change(0.0123, "loss")
+        ('+1.23', '+0.0123')
+    """
+    return f"{100 * value:+.2f}" if is_share(metric) else f"{value:+.4f}"
+
+
+def gain(found: Mapping[str, Any]) -> int:
+    """Whether a difference over seeds, as ``summary.json`` holds it, is shown: 1 better, -1 worse, 0 not shown.
+
+    Of a loss, less is better.
+
+    Example:
+        >>> gain({"metric": "loss", "mean": -0.2, "low": -0.3, "high": -0.1, "seeds": 3})
+        1
+    """
+    return sign(found["metric"]) * Interval(found["mean"], found["low"], found["high"], found["seeds"]).side

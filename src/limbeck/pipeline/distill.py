@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -21,6 +21,7 @@ from limbeck.pipeline.experiment import Candidate, Experiment, from_module, weig
 from limbeck.pipeline.folder import Run
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
+from limbeck.tasks.classification import classification_task
 from limbeck.teachers import as_teacher
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
@@ -30,7 +31,7 @@ def distill(
     student: Any,
     data: Any,
     *,
-    objective: Objective | Sequence[Term] | Mapping[str, Any] | None = None,
+    objective: Objective | Sequence[Term] | Mapping[str, Any] | Literal["auto"] | None = None,
     run: str | Path | None = None,
     name: str | None = None,
     seeds: int = 1,
@@ -38,6 +39,9 @@ def distill(
     control: bool = True,
     hard_labels: bool | None = None,
     export: Sequence[str] = ("onnx",),
+    metric: str = "accuracy",
+    positive: str | None = None,
+    specificity: float | None = None,
     teacher_normalization: Normalization | None = None,
     quiet: bool = False,
     **settings: Any,
@@ -51,7 +55,8 @@ def distill(
         student: a module whose weights are the start for every seed, or a function without arguments that makes one,
             so that seeds vary the starting weights too.
         data: a :class:`limbeck.Data`, or what its ``train`` takes: two arrays, a Dataset, an ``.npz`` file.
-        objective: terms; 0.1 on the labels and 0.9 on kl at temperature 4 by default.
+        objective: terms; 0.1 on the labels and 0.9 on kl at temperature 4 by default. ``"auto"``: temperature and
+            weight are chosen by a short search on the validation split.
         run: the run folder, ``runs/<name>`` by default.
         name: of the run; made from the student's by default.
         seeds: how many seeds; several give an interval.
@@ -59,6 +64,10 @@ def distill(
         control: train the control: the same student without the teacher.
         hard_labels: train the second control, from the teacher's hard labels; None: where samples lack labels.
         export: formats.
+        metric: that models are compared by, and epochs selected by if ``select`` is not given.
+        positive: name of the class that is looked for.
+        specificity: share of the other samples to leave alone; the threshold for it is chosen on validation, and is
+            written into the files that ship.
         teacher_normalization: of the teacher's inputs, if it is not the data's.
         quiet: show no progress.
         settings: of the training, such as ``epochs=30``, ``batch_size=128``, ``optimizer="sgd"``, ``lr=0.1``; see
@@ -81,17 +90,20 @@ def distill(
     """
     if not isinstance(data, Data):
         data = Data(data)
-    plan = _experiment(
-        teacher, student, data, Objective.of(objective), teacher_normalization, make_settings(**settings)
-    )
+    task = classification_task(data.classes, positive=positive, metric=metric, specificity=specificity)
+    chosen = make_settings(**{"select": metric, **settings})
+    terms = Objective.of(None if isinstance(objective, str) and objective == "auto" else objective)
+    plan = _experiment(teacher, student, data, terms, teacher_normalization, chosen)
     plan = replace(
         plan,
         name=name or plan.name,
         seeds=tuple(range(seeds)),
+        search=isinstance(objective, str),
         labels=labels,
         control=control,
         hard_labels=hard_labels,
         exports=tuple(export),
+        task=task,
     )
     plan = replace(plan, recipe=_described(plan, teacher))
     folder = Run(Path(run) if run is not None else Path("runs") / plan.name)
@@ -173,12 +185,13 @@ def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
         ],
         "student": {"kind": type(start).__name__, "weights": weights_digest(start)},
         "settings": asdict(plan.student.settings) if plan.student.settings else None,
-        "objective": plan.objective.to_recipe(),
+        "objective": "auto" if plan.search else plan.objective.to_recipe(),
         "seeds": list(plan.seeds),
         "labels": plan.labels,
         "control": plan.control,
         "hard_labels": plan.hard_labels,
         "export": list(plan.exports),
+        **{key: value for key, value in plan.task.describe().items() if key != "task"},
         "data": plan.data.describe(),
         "normalization": plan.data.normalization.to_dict(),
     }

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +17,14 @@ from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.sources import load
 from limbeck.data.views import Views
-from limbeck.errors import LimbeckError, ModelError
+from limbeck.errors import DataError, LimbeckError, ModelError
+from limbeck.evaluation.names import check_metric, title
 from limbeck.models.heads import find_head
 from limbeck.models.lookup import UserModels, build
 from limbeck.models.published import published_normalization
 from limbeck.models.weights import start_from
 from limbeck.objective import Objective
-from limbeck.tasks.classification import CLASSIFICATION, Task
+from limbeck.tasks.classification import CLASSIFICATION, Task, classification_task
 from limbeck.teachers import Teacher
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
@@ -38,6 +40,7 @@ class Candidate:
         settings: of its training; None: it is trained already.
         options: of the architecture, for the description beside the weights.
         notes: what was done to it that its user should know.
+        frame: gives the architecture alone, for weights that are loaded into it; None: ``make`` does.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Candidate:
     settings: Settings | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    frame: Callable[[], nn.Module] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Experiment:
         teachers: candidates (several are an ensemble), or one Teacher that is asked as it is.
         student: the student, and the controls.
         objective: of the student.
+        search: choose temperature and weight on validation first (``objective: auto``).
         labels: so many training samples keep their label for student and controls, drawn for each seed; None: all.
         seeds: of student and controls; the first is the teacher's.
         control: train the control.
@@ -72,6 +77,7 @@ class Experiment:
     teachers: list[Candidate] | Teacher
     student: Candidate
     objective: Objective
+    search: bool = False
     labels: int | None = None
     seeds: tuple[int, ...] = (0,)
     control: bool = True
@@ -108,13 +114,14 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         normalization = Normalization.from_dict(normalization)
     data = load(source.pop("source"), normalization=normalization, **source)
     teachers = recipe["teacher"] if isinstance(recipe["teacher"], list) else [recipe["teacher"]]
-    hard = recipe["controls"]["hard_labels"]
+    hard, search = recipe["controls"]["hard_labels"], recipe["objective"] == "auto"
     return Experiment(
         name=recipe["name"],
         data=data,
         teachers=[_candidate(spec, recipe, data, user) for spec in teachers],
         student=_candidate(recipe["student"], recipe, data, user),
-        objective=Objective.from_recipe(recipe["objective"]).resolved(data.train.targets, data.classes),
+        objective=Objective.of(None if search else recipe["objective"]).resolved(data.train.targets, data.classes),
+        search=search,
         labels=recipe["student"]["labels"],
         seeds=tuple(range(recipe["seed"], recipe["seed"] + recipe["seeds"])),
         control=recipe["controls"]["control"],
@@ -122,6 +129,7 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         exports=tuple(recipe["export"]),
         threads=recipe["threads"],
         recipe=recipe,
+        task=classification_task(data.classes, **{key: recipe[key] for key in ("positive", "metric", "specificity")}),
     )
 
 
@@ -168,16 +176,10 @@ def _candidate(spec: Mapping[str, Any], recipe: Mapping[str, Any], data: Data, u
     preparation, note = _preparation(spec, data)
     shape = preparation.shape(data.shape)
 
+    make = partial(build, name, input_shape=shape, classes=len(data.classes), options=spec["options"], user=user)
+
     def begin(seed: int) -> tuple[nn.Module, str | None]:
-        module = build(
-            name,
-            input_shape=shape,
-            classes=len(data.classes),
-            options=spec["options"],
-            pretrained=spec["pretrained"],
-            seed=seed,
-            user=user,
-        )
+        module = make(pretrained=spec["pretrained"], seed=seed)
         if not weights:
             return module, None
         head = find_head(module, transfer["head"]) if transfer else ()
@@ -186,7 +188,7 @@ def _candidate(spec: Mapping[str, Any], recipe: Mapping[str, Any], data: Data, u
     settings = _settings(spec, recipe) if transfer or not weights else None
     told = [note, begin(recipe["seed"])[1] if weights and transfer else None]
     notes = tuple(text for text in told if text)
-    return Candidate(name, lambda seed: begin(seed)[0], preparation, settings, spec["options"], notes)
+    return Candidate(name, lambda seed: begin(seed)[0], preparation, settings, spec["options"], notes, make)
 
 
 def _preparation(spec: Mapping[str, Any], data: Data) -> tuple[Preparation, str | None]:
@@ -207,7 +209,7 @@ def _preparation(spec: Mapping[str, Any], data: Data) -> tuple[Preparation, str 
 
 
 def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
-    plain = ("epochs", "batch_size", "accumulate", "clip", "select", "ema", "sampling", "workers")
+    plain = ("epochs", "batch_size", "accumulate", "clip", "ema", "sampling", "workers")
     schedule = {**spec["schedule"], "milestones": tuple(spec["schedule"]["milestones"])}
     stopping = spec["early_stopping"]
     return Settings(
@@ -216,6 +218,7 @@ def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
         early_stopping=EarlyStopping(**stopping) if stopping else None,
         transfer=Transfer(**spec["transfer"]) if spec["transfer"] else None,
         views=Views(**spec["views"]),
+        select=spec["select"] or recipe["metric"],
         **{key: spec[key] for key in plain},
         **{key: recipe[key] for key in ("precision", "fast", "device", "checkpoint_seconds") if key in recipe},
     )
@@ -243,3 +246,30 @@ def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:
             cure="choose a model for this input size and number of channels, or set its input_size",
         ) from None
     check_logits(logits, f"model '{candidate.name}'", len(data.classes))
+
+
+def check_metrics(experiment: Experiment, selecting: list[str]) -> None:
+    """See that the metrics that models are selected and compared by are defined on the splits they are needed on.
+
+    Args:
+        experiment: with its task.
+        selecting: metrics that choose an epoch.
+
+    Raises:
+        RecipeError: if one needs a positive class, or there is no such metric.
+        DataError: if a split lacks a class that one needs.
+    """
+    data, task = experiment.data, experiment.task
+    for metric in selecting:
+        check_metric(metric, data.classes, task.positive, key="select")
+    for split, metrics in ((data.validation, [task.primary, *selecting]), (data.test, [task.primary])):
+        found = task.quick(torch.zeros(len(split), len(data.classes)), split.targets, metrics)
+        for metric in metrics:
+            if found[metric] is None:
+                present = {data.classes[label] for label in split.targets[split.targets >= 0].tolist()}
+                missing = [one for one in data.classes if one not in present]
+                raise DataError(
+                    f"{title(metric)} is not defined on split '{split.name}', which has no sample of class "
+                    f"{', '.join(missing[:5])}",
+                    cure="divide by class, or choose another metric",
+                )

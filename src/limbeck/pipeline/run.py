@@ -16,18 +16,21 @@ from limbeck.data.data import few_labels
 from limbeck.data.split import Split
 from limbeck.doctor import Finding
 from limbeck.errors import ExportError, FileError, LimbeckError, RecipeError, ResumeError
+from limbeck.evaluation.names import sign
 from limbeck.files import read_json, write_json, write_text
 from limbeck.models.lookup import user_models
 from limbeck.objective import Objective, supervised
 from limbeck.outputs import Outputs
 from limbeck.pipeline import summary as told
+from limbeck.pipeline.auto import search
 from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.examine import after, at_start, of_teacher, refuse, together
-from limbeck.pipeline.experiment import Experiment, check_fits, from_recipe
+from limbeck.pipeline.experiment import Experiment, check_fits, check_metrics, from_recipe
 from limbeck.pipeline.folder import Run, environment
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
+from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
 from limbeck.recipe.recipe import Recipe
 from limbeck.report.render import write_report
 from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher, check_logits
@@ -130,6 +133,7 @@ def _check_first(experiment: Experiment) -> None:
             f"student.labels is {experiment.labels}; the training split has {having} labels",
             cure="give fewer, or leave the key out to use them all",
         )
+    check_metrics(experiment, [one.settings.select for one in [*candidates, experiment.student] if one.settings])
 
 
 def _conduct(context: Context, began: float) -> Result:
@@ -144,6 +148,10 @@ def _conduct(context: Context, began: float) -> Result:
     check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
     findings += of_teacher(experiment, teacher, says["validation"].logits)
     refuse(findings)
+    searched = None
+    if experiment.search:
+        context, searched = search(context, _live(experiment, teacher, says), _digest(members))
+        experiment = context.experiment
     trained = _students(context, teacher, says, _digest(members))
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
@@ -151,13 +159,17 @@ def _conduct(context: Context, began: float) -> Result:
     best = _best(experiment, trained["student"], evaluations["student"])
     chosen = {role: ones[best] for role, ones in trained.items()}
     sizes = measure(context, {**({"teacher": members[0]} if len(members) == 1 else {}), **chosen})
-    exports, failed = _ship(context, chosen["student"])
+    scored = of_shipped(evaluations, chosen["student"].seed, "test" if context.score_test else "validation")
+    exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
+    said: dict[str, Tensor] = {}
     if context.score_test:
         said = {role: _test_logits(context, one) for role, one in chosen.items()}
         said = {"teacher": logits["test"], **said}
         test, modules = experiment.data.test, _modules(teacher, chosen)
         experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
     summary = _summary(context, {"teacher": members, **trained}, evaluations, sizes, exports, failed, findings)
+    add_uncertainty(summary, experiment, scored, said)
+    summary["objective_search"] = searched
     summary["shipped_seed"] = chosen["student"].seed
     summary["seconds"] = time.monotonic() - began
     _write(context, summary)
@@ -219,8 +231,8 @@ def _evaluate_teacher(context: Context, members: list[Trained], logits: Mapping[
     if len(members) == 1:
         replayable = all(split.replayable for split in context.splits.values())
         return [evaluate(context, members[0], None, logits if replayable else None)]
-    data, metrics = context.experiment.data, context.experiment.task.metrics
-    scored = {name: metrics(logits[name], split.targets, data.classes, None) for name, split in context.splits.items()}
+    said = {name: (logits[name], split.targets) for name, split in context.splits.items()}
+    scored = context.experiment.task.score(said, context.splits, context.experiment.data.classes)
     found = {"role": "teacher", "seed": 0, "selected": {"epoch": None, **scored}, "last": {"epoch": None, **scored}}
     write_json(context.run.path / "evaluation" / "teacher-seed0.json", found)
     return [found]
@@ -229,7 +241,8 @@ def _evaluate_teacher(context: Context, members: list[Trained], logits: Mapping[
 def _best(experiment: Experiment, students: list[Trained], evaluations: list[dict[str, Any]]) -> int:
     """The seed that ships: the best on validation, the first among equals."""
     metric = experiment.task.primary
-    scores = [(one["selected"]["validation"][metric], -one["selected"]["validation"]["loss"]) for one in evaluations]
+    found = [one["selected"]["validation"] for one in evaluations]
+    scores = [(sign(metric) * one[metric], -one["loss"]) for one in found]
     return max(range(len(students)), key=lambda number: (scores[number], -number))
 
 
@@ -248,15 +261,17 @@ def _test_logits(context: Context, trained: Trained) -> Tensor:
     return predict(trained.module(), trained.candidate.preparation, context.experiment.data.test)[0]
 
 
-def _ship(context: Context, student: Trained) -> tuple[list[dict[str, Any]], ExportError | None]:
+def _ship(
+    context: Context, student: Trained, point: Mapping[str, Any] | None
+) -> tuple[list[dict[str, Any]], ExportError | None]:
     """Ship and export; a failed export is told at the end, when everything else is kept."""
     if not context.score_test:
         return [], None
-    ship(context, student)
+    ship(context, student, point)
     if "onnx" not in context.experiment.exports:
         return [], None
     try:
-        return [export(context, student, _test_logits(context, student))], None
+        return [export(context, student, _test_logits(context, student), point)], None
     except ExportError as error:
         return [], error
 
@@ -283,6 +298,8 @@ def _summary(
         "recipe": dict(experiment.recipe),
         "objective": experiment.objective.to_recipe(),
         "data": experiment.data.describe(),
+        "metric": metric,
+        "positive": experiment.task.positive,
         "models": told.models(trained, evaluations, sizes),
         "difference": differences["control"],
         "difference_to_hard_labels": differences["control_hard_labels"],

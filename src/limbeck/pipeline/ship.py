@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.compress.onnx import compare, export_onnx, run_onnx, session_call
+from limbeck.compress.use import Use
 from limbeck.evaluation.latency import latency
 from limbeck.evaluation.metrics import scalars
+from limbeck.evaluation.operating import probability
 from limbeck.evaluation.sizes import bare, file_bytes, gzip_bytes, macs, parameters
 from limbeck.files import describe, read_tensors, sha256, write_json, write_tensors
 from limbeck.pipeline.stages import Context, Trained
 
 THREADS = 1
 BATCH = 32
+_INPUTS = {
+    "bytes": "float32, bytes divided by 255",
+    "unit": "float32 in [0, 1]",
+    "raw": "float32 in the range of the training data",
+}
 
 
-def ship(context: Context, student: Trained) -> None:
-    """Write ``student.safetensors``, whose weights load into the plain module, and ``student.json`` beside it."""
+def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = None) -> None:
+    """Write ``student.safetensors``, whose weights load into the plain module, and ``student.json`` beside it.
+
+    Args:
+        context: of the run.
+        student: the one that ships.
+        point: its operating point.
+    """
     path = context.run.path / "student.safetensors"
     write_tensors(path, read_tensors(student.file())[0])
-    data = context.experiment.data
+    data, use = context.experiment.data, _use(context, point)
     described = {
         "model": student.candidate.name,
         "options": dict(student.candidate.options),
         "task": context.experiment.task.name,
         "classes": list(data.classes),
         "shape": list(data.shape),
-        "input": "float32, bytes divided by 255, resized to input_size if there is one (bilinear, antialias), then "
+        "input": f"{_INPUTS[use.range]}, resized to input_size if there is one (bilinear, antialias), then "
         "(x - mean) / std for each channel",
+        "resize": use.resize,
+        "fit": use.fit,
+        "range": use.range,
         **student.candidate.preparation.to_dict(),
+        "positive": use.positive,
+        "threshold": use.threshold,
+        "operating_point": point,
         "seed": student.seed,
         "epoch": student.result["selected_epoch"],
         "file": path.name,
@@ -41,13 +60,16 @@ def ship(context: Context, student: Trained) -> None:
     write_json(path.with_suffix(".json"), described)
 
 
-def export(context: Context, student: Trained, reference: Tensor) -> dict[str, Any]:
+def export(
+    context: Context, student: Trained, reference: Tensor, point: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Export the student to ONNX, read it back in ONNX Runtime, and score that on the test split.
 
     Args:
         context: of the run.
         student: the one that ships.
         reference: its logits on the test split, ``[N, C]``.
+        point: its operating point, whose threshold goes into the file.
 
     Raises:
         ExportError: if it can not be exported, or says something else than the model.
@@ -60,6 +82,7 @@ def export(context: Context, student: Trained, reference: Tensor) -> dict[str, A
         shape=data.shape,
         classes=data.classes,
         name=candidate.name,
+        use=_use(context, point),
     )
     logits = run_onnx(path, data.test)
     difference = compare(path, logits, reference)
@@ -75,7 +98,30 @@ def export(context: Context, student: Trained, reference: Tensor) -> dict[str, A
         "latency_ms": timed["median_ms"],
         "threads": THREADS,
         "metrics": {"test": scalars(metrics)},
+        **_decisions(context, logits, reference, point),
     }
+
+
+def _use(context: Context, point: Mapping[str, Any] | None) -> Use:
+    data = context.experiment.data
+    frame = getattr(data.test, "frame", None)  # pictures that were read from files
+    return Use(
+        fit="whole" if frame is None else frame.fit,
+        range=data.input_range,
+        positive=context.experiment.task.positive,
+        threshold=None if point is None else point["threshold"],
+    )
+
+
+def _decisions(
+    context: Context, logits: Tensor, reference: Tensor, point: Mapping[str, Any] | None
+) -> dict[str, float]:
+    """Share of test samples that the exported file and the model decide alike at the threshold."""
+    if point is None or context.experiment.task.positive is None:
+        return {}
+    number = context.experiment.data.classes.index(context.experiment.task.positive)
+    called = [probability(one, number) >= point["threshold"] for one in (logits, reference)]
+    return {"decisions_agree": float((called[0] == called[1]).double().mean())}
 
 
 def measure(context: Context, models: dict[str, Trained]) -> dict[str, dict[str, Any]]:

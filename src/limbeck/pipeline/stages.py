@@ -56,7 +56,7 @@ class Trained:
 
     def module(self, which: str = "selected") -> nn.Module:
         """A plain module with the weights of the file."""
-        module = self.candidate.make(self.seed)
+        module = self.candidate.frame() if self.candidate.frame else self.candidate.make(self.seed)
         module.load_state_dict(read_tensors(self.file(which))[0])
         return module.eval()
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.evaluation.metrics import scalars
-from limbeck.evaluation.statistics import interval, paired_difference, points
+from limbeck.evaluation.names import is_share, sign, title
+from limbeck.evaluation.statistics import Interval, change, gain, interval, paired_difference, points
 from limbeck.pipeline.stages import Trained
 
 SPLITS = ("train", "validation", "test")
@@ -54,6 +55,7 @@ def difference(evaluations: Evaluations, metric: str, against: str, split: str) 
         "low": found.low,
         "high": found.high,
         "seeds": found.n,
+        "better": "higher" if sign(metric) > 0 else "lower",
     }
 
 
@@ -61,24 +63,24 @@ def sentence(differences: Mapping[str, dict[str, Any] | None]) -> str:
     """Where the gain comes from, in words.
 
     Example:
-        >>> gain = {"mean": 0.05, "low": 0.03, "high": 0.07, "seeds": 5, "split": "test", "metric": "accuracy"}
+        >>> gain = {"mean": 0.05, "low": 0.03, "high": 0.07, "seeds": 5, "split": "test", "metric": "auc"}
         >>> sentence({"control": gain, "control_hard_labels": None})
-        'On test, the distilled student beats its control: +5.00 points (95 % interval +3.00 to +7.00, 5 seeds).'
+        'On test, the distilled student beats its control in AUC: +5.00 points (95 % interval +3.00 to +7.00, 5 seeds).'
     """
     control, hard = differences.get("control"), differences.get("control_hard_labels")
     if control is None:
         return "No control was trained, so what distillation adds is not known."
-    verb = "beats" if (control["low"] or 0) > 0 else "falls behind" if (control["high"] or 0) < 0 else "equals"
-    if control["low"] is None:
-        verb = "is compared with"
-    text = f"On {control['split']}, the distilled student {verb} its control: {_points(control)}."
-    if verb == "equals":
-        text = f"On {control['split']}, no difference to the control is shown: {_points(control)}."
+    where, metric = f"On {control['split']}", title(control["metric"])
+    verb = {1: "beats", -1: "falls behind", 0: "is compared with"}[gain(control)]
+    text = f"{where}, the distilled student {verb} its control in {metric}: {_points(control)}."
+    if gain(control) == 0 and control["low"] is not None:
+        text = f"{where}, no difference to the control in {metric} is shown: {_points(control)}."
     if hard is not None:
-        share = "soft targets add" if (hard["low"] or 0) > 0 else "soft targets are not shown to add anything"
+        share = "soft targets add" if gain(hard) > 0 else "soft targets are not shown to add anything"
         text += f" Over the teacher's hard labels on the same images, {share}: {_points(hard)}; "
-        rest = control["mean"] - hard["mean"]
-        text += f"{100 * rest:+.2f} points come from the images without labels."
+        rest = change(control["mean"] - hard["mean"], control["metric"])
+        unit = " points come" if is_share(control["metric"]) else " comes"
+        text += f"{rest}{unit} from the images without labels."
     return text
 
 
@@ -89,17 +91,25 @@ def mean_interval(evaluations: Evaluations, role: str, metric: str, split: str) 
 
 
 def _points(found: Mapping[str, Any]) -> str:
-    from limbeck.evaluation.statistics import Interval
-
-    return points(Interval(found["mean"], found["low"], found["high"], found["seeds"]))
+    return points(Interval(found["mean"], found["low"], found["high"], found["seeds"]), found["metric"])
 
 
 def _by_split(scored: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    return {split: scalars(scored[split]) for split in SPLITS if split in scored}
+    return {split: scalars(scored[split]) | _operating(scored[split]) for split in SPLITS if split in scored}
+
+
+def _operating(scored: Mapping[str, Any]) -> dict[str, float]:
+    """The operating point's numbers as metrics among the others."""
+    point = scored.get("operating_point", {})
+    return {f"operating_{key}": point[key] for key in ("threshold", "sensitivity", "specificity") if key in point}
 
 
 def _mean(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     return {
-        split: {name: sum(run[split][name] for run in runs) / len(runs) for name in values}
+        split: {
+            name: sum(run[split][name] for run in runs) / len(runs)
+            for name in values
+            if all(run[split].get(name) is not None for run in runs)
+        }
         for split, values in runs[0].items()
     }

@@ -8,7 +8,17 @@ from pydantic import AfterValidator, Discriminator, Field, FiniteFloat, Tag, mod
 
 from limbeck.recipe.data_schema import DataSpec
 from limbeck.recipe.model_schema import ModelSpec, StudentSpec
-from limbeck.recipe.types import ONE, SEVERAL, AutoOrBool, Part, one_or_several
+from limbeck.recipe.types import (
+    MAPPING,
+    ONE,
+    SEVERAL,
+    WORD,
+    AutoOrBool,
+    MetricName,
+    Part,
+    one_or_several,
+    word_or_mapping,
+)
 from limbeck.recipe.values import run_name, wrong
 
 
@@ -30,10 +40,21 @@ class RecipeSpec(Part):
         Discriminator(one_or_several),
     ]
     student: StudentSpec
-    objective: dict[str, Any] = Field(
-        default={"supervised": 0.1, "kl": {"weight": 0.9, "temperature": 4.0}}, min_length=1
+    objective: Annotated[
+        Annotated[Literal["auto"], Tag(WORD)] | Annotated[dict[str, Any], Tag(MAPPING), Field(min_length=1)],
+        Discriminator(word_or_mapping),
+    ] = Field(
+        default={"supervised": 0.1, "kl": {"weight": 0.9, "temperature": 4.0}},
+        description="terms with weights; auto: temperature and weight are chosen by a short search on validation",
     )
     controls: ControlsSpec = ControlsSpec()
+    metric: MetricName = Field(default="accuracy", description="that models are compared and epochs selected by")
+    positive: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="name of the class that is looked for: its F1, sensitivity and specificity are told"
+    )
+    specificity: FiniteFloat | None = Field(
+        default=None, gt=0, lt=1, description="of the operating point; its threshold is chosen on validation"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="the first seed")
     seeds: int = Field(default=3, ge=1, le=1000, description="how many seeds student and controls are trained with")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.data.split import Split
 from limbeck.errors import RecipeError
+from limbeck.evaluation.explain import Normalize, write_explanations
 from limbeck.evaluation.gallery import write_gallery
 from limbeck.evaluation.metrics import classification, curves, quick
 from limbeck.evaluation.names import check_metric, check_positive
@@ -34,7 +36,8 @@ class Task:
         score: what is said of all splits, the test split at what was chosen on validation:
             ``(said, splits, classes, teacher_says, detailed=…) -> {split: metrics}``; see :func:`score`.
         paired: the difference of two models on the same samples: ``(first, second, targets, groups=…)``.
-        pictures: writes the gallery of mistakes.
+        pictures: writes the galleries of mistakes and the explanation maps:
+            ``(folder, split, classes, logits by role, modules and preparations by role)``.
         positive: the declared positive class.
         specificity: that the operating point is chosen for.
 
@@ -49,7 +52,7 @@ class Task:
     metrics: Callable[..., dict[str, Any]]
     score: Callable[..., dict[str, dict[str, Any]]]
     paired: Callable[..., dict[str, Any] | None]
-    pictures: Callable[..., list[dict[str, Any]]]
+    pictures: Callable[..., None]
     positive: str | None = None
     specificity: float | None = None
 
@@ -101,10 +104,30 @@ def classification_task(
         metrics=partial(classification, positive=number),
         score=partial(score, primary=metric, positive=number, specificity=specificity),
         paired=partial(paired, metric=metric, positive=number),
-        pictures=write_gallery,
+        pictures=pictures,
         positive=positive,
         specificity=specificity,
     )
+
+
+def pictures(
+    folder: str | Path,
+    split: Split,
+    classes: Sequence[str],
+    logits: Mapping[str, Tensor],
+    models: Mapping[str, tuple[nn.Module, Normalize | None]],
+) -> None:
+    """Write the galleries of mistakes and the explanation maps into a run folder.
+
+    Args:
+        folder: the run folder.
+        split: that the logits are of.
+        classes: names.
+        logits: ``[N, C]`` by role, with ``teacher`` and ``student`` at least.
+        models: module and preparation of its inputs by role; a role without them gets no maps.
+    """
+    write_gallery(folder, split, classes, logits)
+    write_explanations(folder, split, classes, logits, models)
 
 
 def score(

@@ -1,0 +1,119 @@
+"""What a test split of this size can show: the draw of the samples in the summary, and the operating point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from limbeck.data.split import Split
+from limbeck.evaluation.names import is_share, title
+from limbeck.pipeline.experiment import Experiment
+from limbeck.tasks.classification import Task
+
+Evaluations = Mapping[str, list[dict[str, Any]]]
+WORTH_TELLING = 0.01  # half of an interval, from which a reader is told
+
+
+def add_uncertainty(
+    summary: dict[str, Any],
+    experiment: Experiment,
+    scored: Mapping[str, Mapping[str, Any]],
+    said: Mapping[str, Tensor],
+) -> None:
+    """Put into the summary what the draw of the samples leaves open, and the operating point, of the seed that ships.
+
+    Args:
+        summary: gains ``sampling``, ``sampling_note``, ``sampling_difference`` and ``operating_point``.
+        experiment: what was run.
+        scored: what :func:`of_shipped` gives.
+        said: test logits by role; nothing where the test split is not looked at.
+    """
+    task, test = experiment.task, experiment.data.test
+    summary["sampling"] = sampling(scored, task.primary, "test" if said else "validation")
+    groups = None if not said or test.groups is None else len(set(test.groups))
+    summary["sampling_note"] = note(summary["sampling"].get("student"), groups)
+    summary["sampling_difference"] = differences(task, test, said) if said else None
+    summary["operating_point"] = operating_points(scored, task)
+    if summary["sampling_note"]:
+        summary["verdict"] += f" {summary['sampling_note']}"
+
+
+def of_shipped(evaluations: Evaluations, seed: int, split: str) -> dict[str, dict[str, Any]]:
+    """By role, what was said of the selected epoch on a split: of the seed that ships, or the teacher's only one."""
+    return {
+        role: next((one for one in runs if one["seed"] == seed), runs[0])["selected"][split]
+        for role, runs in evaluations.items()
+    }
+
+
+def sampling(scored: Mapping[str, Mapping[str, Any]], metric: str, split: str) -> dict[str, dict[str, Any]]:
+    """By role, a metric with its 95 % interval from the draw of the samples.
+
+    Args:
+        scored: what :func:`of_shipped` gives.
+        metric: the metric that models are compared by.
+        split: its name.
+
+    Example:
+        >>> one = {"accuracy": 0.9, "samples": 200, "sampling": {"accuracy": {"low": 0.85, "high": 0.93}}}
+        >>> sampling({"student": one}, "accuracy", "test")["student"]["low"]
+        0.85
+    """
+    found = {}
+    for role, one in scored.items():
+        interval = one.get("sampling", {}).get(metric)
+        if interval is not None:
+            about = {"metric": metric, "split": split, "samples": one["samples"], "value": one[metric]}
+            found[role] = {**about, **interval}
+    return found
+
+
+def note(found: Mapping[str, Any] | None, groups: int | None = None) -> str | None:
+    """A sentence where the draw of the samples alone moves a share by more than a point; else None.
+
+    Args:
+        found: one role's part of what :func:`sampling` gives.
+        groups: that the samples belong to.
+
+    Example:
+        >>> note({"metric": "accuracy", "split": "test", "samples": 200, "low": 0.90, "high": 0.962})
+        'The test split has 200 samples: its draw alone moves accuracy by ± 3.1 points.'
+    """
+    if found is None or not is_share(found["metric"]):
+        return None
+    half = (found["high"] - found["low"]) / 2
+    if half <= WORTH_TELLING:
+        return None
+    size = f"{found['samples']:,} samples" + ("" if groups is None else f" of {groups:,} groups")
+    return (
+        f"The {found['split']} split has {size}: its draw alone moves {title(found['metric'])} by ± {100 * half:.1f} "
+        "points."
+    )
+
+
+def differences(task: Task, split: Split, logits: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """The student's difference to its control on the same samples of the shipped seed, with its interval.
+
+    Args:
+        task: whose metric is compared.
+        split: the samples, in an order of their own.
+        logits: by role, ``[N, C]``.
+
+    Returns:
+        ``metric``, ``split``, ``against``, ``mean``, ``low``, ``high``, ``samples``, ``groups``; None without a
+        control, or where the samples have no fixed order.
+    """
+    if "control" not in logits or not split.replayable:
+        return None
+    found = task.paired(logits["student"], logits["control"], split.targets, groups=split.groups)
+    if found is None:
+        return None
+    return {"metric": task.primary, "split": split.name, "against": "control", **found}
+
+
+def operating_points(scored: Mapping[str, Mapping[str, Any]], task: Task) -> dict[str, Any] | None:
+    """By role, the operating point of the shipped seed; None where no specificity was asked for."""
+    found = {role: one["operating_point"] for role, one in scored.items() if "operating_point" in one}
+    return {"positive": task.positive, "models": found} if found else None

@@ -239,7 +239,7 @@ def test_version_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"limbeck {limbeck.__version__}\n"
     assert leave("--help") == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for command in ("demo", "run", "resume", "report", "compare", "sweep", "predict", "schema"):
+    for command in ("demo", "run", "resume", "report", "compare", "sweep", "predict", "schema", "doctor"):
         assert f" {command} " in text
     for code, meaning in cli.EXIT_CODES.items():
         assert f"{code} {meaning}" in text
@@ -253,7 +253,7 @@ def test_the_documented_exit_codes_are_the_errors_own() -> None:
     kinds = [errors.RecipeError, errors.DataError, errors.ModelError, errors.NumericsError, errors.FileError,
              errors.ExportError, errors.ResumeError]  # fmt: skip
     assert [kind.exit_code for kind in kinds] == [2, 3, 4, 5, 6, 7, 8]
-    assert {0, 1, *range(2, 9), 130, 143} == set(cli.EXIT_CODES)
+    assert {0, 1, *range(2, 9), 9, 130, 143} == set(cli.EXIT_CODES)
 
 
 @pytest.mark.parametrize(

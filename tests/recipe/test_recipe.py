@@ -504,7 +504,9 @@ def test_the_json_schema_takes_the_packaged_recipes_and_knows_every_key() -> Non
     json.dumps(schema)
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == set(Recipe.parse(good()).to_dict())
-    assert "kl" in schema["properties"]["objective"]["properties"]
+    word, terms = schema["properties"]["objective"]["anyOf"]
+    assert word == {"const": "auto"}
+    assert "kl" in terms["properties"]
     jsonschema = pytest.importorskip("jsonschema")
     for name in packaged():
         file = Path(__file__).parents[2] / "src" / "limbeck" / "recipes" / f"{name}.yaml"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limbeck.cli.leaving import EXIT_CODES, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates
+from limbeck.cli.leaving import EXIT_CODES, FOUND, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates
 from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set
-from limbeck.cli.show import print_json, show, show_sweep
+from limbeck.cli.show import print_json, show, show_findings, show_sweep
 from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
 
 if TYPE_CHECKING:
@@ -151,6 +151,25 @@ def sweep(
         options: dict[str, Any] = {"models": models, "quiet": quiet, "point_seeds": point_seeds}
         found = run_sweep(loaded, points, folder, command=typed(), **options)
     show_sweep(found, folder, as_json)
+
+
+@app.command()
+def doctor(
+    recipe: RecipeArg, set_: Set = None, models: Models = None, quiet: Quiet = False, as_json: AsJson = False
+) -> None:
+    """Look for what usually goes wrong, without training: data, teacher, student, objective.
+
+    Leaves with 9 if a finding is an error.
+    """
+    from limbeck.pipeline.examine import examine
+    from limbeck.training.progress import reporter
+
+    loaded = _load(recipe, set_, False)
+    with stdout_kept(as_json):
+        found = examine(loaded, models=models, reporter=reporter(quiet=quiet))
+    show_findings([one.to_dict() for one in found], as_json)
+    if any(one.severity == "error" for one in found):
+        raise typer.Exit(FOUND)
 
 
 @app.command()

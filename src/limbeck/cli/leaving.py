@@ -23,10 +23,11 @@ EXIT_CODES = {
     6: "file",
     7: "export",
     8: "resume",
+    9: "the doctor found an error",
     130: "interrupted (Ctrl-C)",
     143: "terminated",
 }
-INTERRUPTED, TERMINATED = 130, 143
+FOUND, INTERRUPTED, TERMINATED = 9, 130, 143
 
 
 def say(text: str, code: int, error: BaseException) -> int:

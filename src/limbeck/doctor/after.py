@@ -11,7 +11,8 @@ import torch
 
 from limbeck.doctor.finding import Finding, percent, spoken
 from limbeck.doctor.predictions import constant, near_chance
-from limbeck.evaluation.statistics import Interval, points
+from limbeck.evaluation.names import shown, sign, title
+from limbeck.evaluation.statistics import Interval, gain, points
 
 Evaluations = Mapping[str, list[dict[str, Any]]]
 Differences = Mapping[str, dict[str, Any] | None]
@@ -82,17 +83,17 @@ def about_gain(evaluations: Evaluations, differences: Differences, split: str) -
         text = "no control was trained: what distillation adds is not known"
         cause, cure = "controls.control is false, or no training sample has a label", "set controls: {control: true}"
         found.append(Finding("no_control", "warning", text, {}, cause, cure))
-    elif control["high"] is not None and control["high"] < 0:
+    elif gain(control) < 0:
         text = f"the student is worse than its control: {_points(control)}; try another temperature or weight"
         cause = "a temperature or weight that does not suit this pair, or a teacher whose soft answers are wrong here"
         found.append(Finding("below_control", "warning", text, dict(control), cause, TRY))
-    elif not control["low"] or control["low"] <= 0:
+    elif gain(control) == 0:
         text = f"no gain over the control is shown: {_points(control)}"
         cause = "few seeds, a control that has learned all there is, or a temperature or weight that does not suit"
         found.append(Finding("no_gain_shown", "info", text, dict(control), cause, f"train more seeds; {TRY}"))
-    if control is not None and not (control["low"] or 0) > 0:
+    if control is not None and gain(control) <= 0:
         found += _nothing_to_teach(evaluations, control, split)
-    if hard is not None and (hard["low"] is None or hard["low"] <= 0):
+    if hard is not None and gain(hard) <= 0:
         text = (
             "the teacher's hard labels on the same images give as much: the gain comes from the images without labels"
         )
@@ -105,14 +106,13 @@ def about_gain(evaluations: Evaluations, differences: Differences, split: str) -
 
 def _nothing_to_teach(evaluations: Evaluations, control: Mapping[str, Any], split: str) -> list[Finding]:
     metric = control["metric"]
-    if metric == "loss":
-        return []
     teacher = evaluations["teacher"][0]["selected"][split][metric]
     scores = [one["selected"][split][metric] for one in evaluations["control"]]
     mean = math.fsum(scores) / len(scores)
-    if teacher > mean:
+    if sign(metric) * teacher > sign(metric) * mean:
         return []
-    text = f"the teacher ({percent(teacher)}) is not better than the control ({percent(mean)}): it has nothing to teach"
+    text = f"the teacher ({title(metric)} {shown(metric, teacher)}) is not better than the control "
+    text += f"({shown(metric, mean)}): it has nothing to teach"
     evidence = {"metric": metric, "split": split, "teacher": teacher, "control": mean, "seeds": len(scores)}
     cause = "a teacher that was trained too shortly, on other data, or is hardly larger than the student"
     cure = "train a better teacher first: longer, larger, pretrained, or an ensemble"
@@ -154,7 +154,7 @@ def _of_seeds(runs: Sequence[Mapping[str, Any]], check: Callable[[Mapping[str, A
 
 
 def _points(found: Mapping[str, Any]) -> str:
-    return points(Interval(found["mean"], found["low"], found["high"], found["seeds"]))
+    return points(Interval(found["mean"], found["low"], found["high"], found["seeds"]), found["metric"])
 
 
 __all__ = ["about_gain", "about_predictions", "about_training"]

@@ -8,6 +8,7 @@ import torch
 
 from limbeck.data.batches import batches, steps_per_epoch
 from limbeck.data.datasets import LoaderSplit
+from limbeck.pipeline.auto import points, short
 from limbeck.pipeline.experiment import Candidate
 from limbeck.pipeline.stages import Context
 from limbeck.training.precision import choose
@@ -25,6 +26,14 @@ def estimate(context: Context) -> float | None:
     each = 1 + experiment.control + experiment.needs_hard_labels
     seconds += _training(context, experiment.student) * each * len(experiment.seeds)
     count = sum(candidate.settings is not None for candidate in teachers) + each * len(experiment.seeds)
+    if experiment.search:
+        many, shorter = len(points(experiment)), short(experiment.student)
+        search = many * _training(context, shorter)
+        count, seconds = count + many, seconds + search
+        epochs = shorter.settings.epochs if shorter.settings else 0
+        context.reporter.say(
+            f"objective: auto: {many} short trainings of {epochs} epochs, about {in_words(search)} here"
+        )
     context.reporter.say(
         f"{experiment.name}: {count} trainings, about {in_words(seconds)} here (evaluation not counted)"
     )

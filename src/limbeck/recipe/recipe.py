@@ -42,8 +42,8 @@ class Recipe:
 
     @property
     def objective(self) -> Objective:
-        """What the student minimizes."""
-        return Objective.from_recipe(self.spec.objective)
+        """What the student minimizes; the default where ``auto`` leaves it to a search."""
+        return Objective.of(None if self.spec.objective == "auto" else self.spec.objective)
 
     @property
     def teachers(self) -> list[ModelSpec]:
@@ -184,7 +184,9 @@ def json_schema() -> dict[str, Any]:
     """
     schema = RecipeSpec.model_json_schema()
     number, terms = {"type": "number", "minimum": 0}, term_parameters()
-    schema["properties"]["objective"] |= {
+    terms_schema = {
+        "type": "object",
+        "minProperties": 1,
         "properties": {
             name: {
                 "anyOf": [
@@ -204,6 +206,7 @@ def json_schema() -> dict[str, Any]:
             "required": ["loss"],
         },
     }
+    schema["properties"]["objective"]["anyOf"] = [{"const": "auto"}, terms_schema]
     for part in ("OptimizerSpec", "ScheduleSpec"):  # a name alone will do
         full = schema["$defs"][part]
         schema["$defs"][part] = {"anyOf": [{"enum": full["properties"]["name"]["enum"]}, full]}

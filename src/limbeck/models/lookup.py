@@ -144,7 +144,14 @@ def _torchvision(model: str, input_shape: tuple[int, ...], classes: int, pretrai
         return partial(models.get_model, model, num_classes=classes)
 
     def make(**options: Any) -> nn.Module:
-        return replace_head(models.get_model(model, weights="DEFAULT", progress=False, **options), classes)
+        module = replace_head(models.get_model(model, weights="DEFAULT", progress=False, **options), classes)
+        plain = models.get_model(model, num_classes=classes, **options)
+        if _described(module) != _described(plain):  # or else the trained weights would not load into the architecture
+            raise ModelError(
+                f"torchvision/{model} with its published weights is not the architecture of that name and {options}",
+                cure="give the options that they were trained with, such as image_size, or use timm/…",
+            )
+        return module
 
     return with_published_weights(f"torchvision/{model}", make)
 
@@ -159,3 +166,8 @@ def _timm(model: str, input_shape: tuple[int, ...], classes: int, pretrained: bo
         raise ModelError(f"timm has no model '{model}'{nearest(model, names)}")
     make = partial(timm.create_model, model, pretrained=pretrained, num_classes=classes, in_chans=input_shape[0])
     return with_published_weights(f"timm/{model}", make) if pretrained else make
+
+
+def _described(module: nn.Module) -> tuple[Any, ...]:
+    shapes = {key: value.shape for key, value in module.state_dict().items()}
+    return shapes, getattr(module, "transform_input", None)  # of Inception: another normalization, inside

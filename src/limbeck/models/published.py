@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.data.normalization import Normalization
-from limbeck.errors import ModelError
+from limbeck.errors import LimbeckError, ModelError
 
 
 def published_normalization(name: str, channels: int = 3) -> Normalization | None:
@@ -53,7 +53,7 @@ def with_published_weights(name: str, make: Callable[..., nn.Module]) -> Callabl
     def made(**options: Any) -> nn.Module:
         try:
             return make(**options)
-        except TypeError:  # an option that the architecture does not take
+        except (TypeError, LimbeckError):  # an option that the architecture does not take
             raise
         except Exception as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -72,7 +72,7 @@ def _of_torchvision(model: str) -> tuple[Any, Any] | None:
     if model not in models.list_models(module=models):
         return None
     weights = getattr(models.get_model_weights(model), "DEFAULT", None)
-    transforms = weights.transforms() if weights is not None else None
+    transforms: Any = weights.transforms() if weights is not None else None
     return (transforms.mean, transforms.std) if hasattr(transforms, "mean") else None
 
 

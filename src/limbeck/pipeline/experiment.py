@@ -240,7 +240,7 @@ def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:
         logits, _ = predict(module, candidate.preparation, probe)
     except LimbeckError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise ModelError(
             f"model '{candidate.name}' does not take inputs of shape {shape}: {str(error).splitlines()[0]}",
             cure="choose a model for this input size and number of channels, or set its input_size",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,9 @@ def build_optimizer(
     fused = all(one.device.type in {"cpu", "cuda"} and one.is_floating_point() for one in [*chosen, *backbone])
     rate = _RATES[settings.name] if settings.lr is None else settings.lr
     decay = _DECAYS[settings.name] if settings.weight_decay is None else settings.weight_decay
-    groups = [{"params": chosen}, *([{"params": [*backbone], "lr": rate * factor}] if backbone else [])]
+    groups: list[dict[str, Any]] = [{"params": chosen}]
+    if backbone:
+        groups.append({"params": [*backbone], "lr": rate * factor})
     if settings.name == "sgd":
         return torch.optim.SGD(
             groups, rate, momentum=settings.momentum, weight_decay=decay, nesterov=settings.nesterov, fused=fused

@@ -50,7 +50,8 @@ class Transfer:
 
     A new head's first gradients would distort the features that it starts from (Kumar et al., 2022,
     https://arxiv.org/abs/2202.10054); one epoch is the usual pause (fastai's ``fine_tune``), a tenth the usual
-    part of the rate (DETR, https://arxiv.org/abs/2005.12872; Lightning's ``BackboneFinetuning``). ``head`` names the head; None: it is found.
+    part of the rate (DETR, https://arxiv.org/abs/2005.12872; Lightning's ``BackboneFinetuning``).
+    ``head`` names the head; None: it is found.
     """
 
     freeze: int = 1

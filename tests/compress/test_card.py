@@ -29,7 +29,9 @@ def card(folder: Path, **changes: Any) -> str:
 
 def test_numbers_stand_beside_their_split(tmp_path: Path) -> None:
     text = card(tmp_path / "r")
-    assert "| test | 100 | 97.00 % | 96.00 % | 3.10 % | 91.00 % |" in text  # the shipped seed 1: 0.97
+    heads = "| split | samples | accuracy | always the most frequent class | macro F1 | calibration error | agreement"
+    assert heads in text
+    assert "| test | 100 | 97.00 % | 40.00 % | 96.00 % | 3.10 % | 91.00 % |" in text  # the shipped seed 1: 0.97
     assert "| student | 96.00 % | 2 | 3,706 | 15,392 |" in text
     assert "seed 1" in text
     assert "e" * 64 in text
@@ -99,3 +101,36 @@ def test_no_number_of_a_model_without_its_split(tmp_path: Path) -> None:
             assert re.search(r"\b(train|validation|test)\b", line) or line.startswith(
                 tuple(f"| {role} |" for role in made.ACCURACY)
             ), line
+
+
+def test_the_metric_of_comparison_comes_first_and_the_decision_is_told(tmp_path: Path) -> None:
+    made.make_run(tmp_path / "r")
+    summary, run = (json.loads((tmp_path / "r" / name).read_text()) for name in ("summary.json", "run.json"))
+    summary["metric"] = "auc"
+    for model in summary["models"].values():
+        for scored in (model["metrics"], *(one["metrics"]["selected"] for one in model["runs"])):
+            scored["test"] |= {"auc": 0.875, "balanced_accuracy": 0.75}
+    point = {"threshold": 0.125, "specificity_wanted": 0.9, "sensitivity": 0.8, "specificity": 0.85}
+    told = {**STUDENT, "positive": "cow", "operating_point": {**point, "chosen_on": "validation"}, "range": "bytes"}
+    text = model_card(summary, run, told)
+    assert "| split | samples | AUC | accuracy | always the most frequent class | balanced accuracy |" in text
+    assert "| test | 100 | 87.50 % | 97.00 % | 40.00 % | 75.00 % |" in text
+    assert "| student | 87.50 % | 2 |" in text
+    assert "calls cow where that class's probability is at least 0.125 (chosen on validation" in text
+    assert "specificity of 90.00 %); on test: sensitivity 80.00 %, specificity 85.00 %" in text
+
+
+def test_floats_are_not_called_bytes_and_a_models_own_size_is_told(tmp_path: Path) -> None:
+    made.make_run(tmp_path / "r")
+    summary, run = (json.loads((tmp_path / "r" / name).read_text()) for name in ("summary.json", "run.json"))
+    text = model_card(summary, run, {**STUDENT, "range": "raw", "input_size": [2, 2], "fit": "crop"})
+    assert "bytes divided" not in text
+    assert "numbers in the range of the training data" in text
+    assert "limbeck predict" not in text
+    assert "/ 255" not in text
+    assert "largest centered part" in text
+    snippet = next(one for one in re.findall(r"```python\n(.*?)```", text, re.S) if "safetensors" in one)
+    lines = [line for line in snippet.splitlines() if line.startswith("inputs")]
+    names: dict[str, Any] = {"torch": torch, "pixels": np.ones((3, 4, 4), dtype=np.float32)}
+    exec(lines[0], names)  # noqa: S102
+    assert names["inputs"].shape == (1, 3, 2, 2)

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from limbeck.compress.use import Use
+from limbeck.evaluation.names import shown, title
+
 
 def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> str:
     """The card of the student that ships, in Markdown; every number stands beside its split.
@@ -22,6 +25,9 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
     data, models = summary["data"], summary["models"]
     student = models["student"]
     shipped = next(one for one in student["runs"] if one["seed"] == summary["shipped_seed"])
+    use, metric = Use(told.get("fit", "whole"), told.get("range", "bytes")), summary.get("metric", "accuracy")
+    columns = _columns(metric, shipped["metrics"]["selected"])
+    rows = [_row(split, values, columns) for split, values in shipped["metrics"]["selected"].items()]
     lines = [
         f"# {_plain(run['name'])}: the distilled student",
         "",
@@ -31,24 +37,30 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         "",
         f"- Classes ({len(data['classes'])}): {', '.join(_plain(name) for name in data['classes'])}",
         f"- Architecture: {_code(student.get('model'))}, {student['parameters']:,} parameters",
-        f"- `student.onnx`: input `image`, float32 {_axes(told)}, bytes divided by 255, **not** normalized (that is "
+        f"- `student.onnx`: input `image`, float32 {_axes(told)}, {use.values}, **not** normalized (that is "
         "inside); output `logits`; one softmax gives probabilities",
-        "- `student.safetensors`: the plain module's weights, for inputs of the same shape, bytes divided by 255 and "
+        f"- `student.safetensors`: the plain module's weights, for inputs of the same shape, {use.values} and "
         f"then normalized: {_normalized(told)}",
-        "- A picture is resized whole, bilinear, to the input's size",
+        f"- A picture of another size: {use.resize}",
+        *_decides(told),
         "",
         "## Numbers",
         "",
         f"Selected epoch {shipped['selected_epoch']} of {shipped['last_epoch']} (chosen on validation), "
         f"seed {shipped['seed']}.",
         "",
-        "| split | samples | accuracy | macro F1 | calibration error | agreement with the teacher |",
-        "|---|---|---|---|---|---|",
-        *[_row(split, values) for split, values in shipped["metrics"]["selected"].items()],
+        *_table(["split", "samples", *(head for head, _ in columns)], rows),
         "",
-        "| model | test accuracy, selected epoch, mean over seeds | seeds | parameters | bytes of weights |",
-        "|---|---|---|---|---|",
-        *[_model(role, model) for role, model in models.items()],
+        *_table(
+            [
+                "model",
+                f"test {title(metric)}, selected epoch, mean over seeds",
+                "seeds",
+                "parameters",
+                "bytes of weights",
+            ],
+            [_model(role, model, metric) for role, model in models.items()],
+        ),
         "",
         "## Files",
         "",
@@ -76,18 +88,24 @@ def _usage(told: Mapping[str, Any]) -> list[str]:
     normalization = told.get("normalization", {})
     mean, std = (str(normalization.get(key, f"…  # {key}, in student.json")) for key in ("mean", "std"))
     spread = f"[:, {', '.join(['None'] * (len(told['shape']) - 1))}]" if len(told.get("shape", ())) > 1 else ""
+    in_bytes = told.get("range", "bytes") == "bytes"
+    scale, kind = (" / 255", "bytes") if in_bytes else ("", "float32")
+    inputs = f"torch.as_tensor(pixels).float()[None]{scale}"
+    if told.get("input_size"):
+        size = tuple(told["input_size"])
+        inputs = f'torch.nn.functional.interpolate({inputs}, {size}, mode="bilinear", antialias=True)'
     return [
         "## How to use it",
         "",
-        *_block("sh", "limbeck predict student.onnx picture.png"),
+        *(_block("sh", "limbeck predict student.onnx picture.png") if told.get("range") != "raw" else []),
         "With ONNX Runtime alone:",
         "",
         *_block(
             "python",
             "import numpy as np, onnxruntime\n\n"
             'session = onnxruntime.InferenceSession("student.onnx")\n'
-            'logits = session.run(["logits"], {"image": np.float32(pixels)[None] / 255})[0]  '
-            f"# pixels: bytes {_axes(told, batch=False)}",
+            f'logits = session.run(["logits"], {{"image": np.float32(pixels)[None]{scale}}})[0]  '
+            f"# pixels: {kind} {_axes(told, batch=False)}",
         ),
         "With PyTorch alone:",
         "",
@@ -98,8 +116,9 @@ def _usage(told: Mapping[str, Any]) -> list[str]:
             "module.eval()\n"
             f"mean = torch.tensor({mean}){spread}\n"
             f"std = torch.tensor({std}){spread}\n"
+            f"inputs = {inputs}\n"
             "with torch.no_grad():\n"
-            "    logits = module(((torch.as_tensor(pixels).float() / 255 - mean) / std)[None])",
+            "    logits = module((inputs - mean) / std)",
         ),
     ]
 
@@ -116,23 +135,55 @@ def _normalized(told: Mapping[str, Any]) -> str:
     return f"(x - mean) / std with mean {list(mean)} and std {list(std)}, one for each channel".replace("[", "\\[")
 
 
+def _decides(told: Mapping[str, Any]) -> list[str]:
+    """Where the positive class is called, and what that gave."""
+    point = told.get("operating_point")
+    if not point:
+        return []
+    rates = [f"{name} {shown(name, point.get(name))}" for name in ("sensitivity", "specificity")]
+    return [
+        f"- It calls {_plain(told['positive'])} where that class's probability is at least {point['threshold']:.6g} "
+        f"(chosen on {point['chosen_on']} for a specificity of {shown('specificity', point['specificity_wanted'])}); "
+        f"on test: {', '.join(rates)}"
+    ]
+
+
 def _export(one: Mapping[str, Any]) -> str:
     accuracy = f"test accuracy {100 * one['metrics']['test']['accuracy']:.2f} %"
     difference = f"largest difference of a test logit {one['max_abs_difference']:.2g}"
     return f"- {_code(one['path'])}: {one['bytes']:,} bytes, sha256 `{one['sha256']}`, {accuracy}, {difference}"
 
 
-def _row(split: str, values: Mapping[str, float]) -> str:
-    agreement = values.get("agreement")
-    shares = [values["accuracy"], values["macro_f1"], values["ece"]]
-    cells = [*[f"{100 * one:.2f} %" for one in shares], "–" if agreement is None else f"{100 * agreement:.2f} %"]
-    return f"| {split} | {values['samples']:,} | {' | '.join(cells)} |"
+def _columns(metric: str, scored: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    """Heads and names of the metrics that are shown of each split: the one that models are compared by comes first."""
+    names = {
+        metric: title(metric),
+        "accuracy": "accuracy",
+        "majority_baseline": "always the most frequent class",
+        "balanced_accuracy": "balanced accuracy",
+        "auc": "AUC",
+        "f1": "F1",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "macro_f1": "macro F1",
+        "ece": "calibration error",
+        "agreement": "agreement with the teacher",
+    }
+    return [(head, name) for name, head in names.items() if any(name in values for values in scored.values())]
 
 
-def _model(role: str, model: Mapping[str, Any]) -> str:
+def _row(split: str, values: Mapping[str, float], columns: list[tuple[str, str]]) -> list[str]:
+    return [split, f"{values['samples']:,}", *(shown(name, values.get(name)) for _, name in columns)]
+
+
+def _model(role: str, model: Mapping[str, Any], metric: str) -> list[str]:
     sizes = ["–" if model[key] is None else f"{model[key]:,}" for key in ("parameters", "weights_bytes")]
-    accuracy = f"{100 * model['metrics']['test']['accuracy']:.2f} %"
-    return f"| {role.replace('_', ' ')} | {accuracy} | {max(len(model['runs']), 1)} | {' | '.join(sizes)} |"
+    score = shown(metric, model["metrics"]["test"].get(metric))
+    return [role.replace("_", " "), score, str(max(len(model["runs"]), 1)), *sizes]
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
 
 
 def _plain(text: Any) -> str:

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_INPUT = {
-    "bytes": "float32, bytes divided by 255, not normalized: normalization is inside",
-    "unit": "float32 in [0, 1], not normalized: normalization is inside",
-    "raw": "float32 in the range of the training data, not normalized: normalization is inside",
+_VALUES = {
+    "bytes": "bytes divided by 255",
+    "unit": "numbers in [0, 1]",
+    "raw": "numbers in the range of the training data",
 }
 _RESIZE = {
     "whole": "whole picture, bilinear",
@@ -39,9 +39,9 @@ class Use:
     threshold: float | None = None
 
     @property
-    def input(self) -> str:
-        """What the inputs are, in words."""
-        return _INPUT[self.range]
+    def values(self) -> str:
+        """What the inputs' numbers are, in words."""
+        return _VALUES[self.range]
 
     @property
     def resize(self) -> str:
@@ -50,7 +50,8 @@ class Use:
 
     def metadata(self) -> dict[str, str]:
         """As an exported file holds it."""
-        found = {"input": self.input, "range": self.range, "resize": self.resize, "fit": self.fit}
+        told = f"float32, {self.values}, not normalized: normalization is inside"
+        found = {"input": told, "range": self.range, "resize": self.resize, "fit": self.fit}
         if self.positive is not None:
             found["positive"] = self.positive
         if self.threshold is not None:
@@ -67,7 +68,7 @@ class Use:
         """
         positive, told = metadata.get("positive"), metadata.get("threshold")
         fit, values = metadata.get("fit", "whole"), metadata.get("range", "bytes")
-        if fit not in _RESIZE or values not in _INPUT:
+        if fit not in _RESIZE or values not in _VALUES:
             return None
         if (positive is None and told is not None) or (positive is not None and positive not in classes):
             return None

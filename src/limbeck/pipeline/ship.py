@@ -19,11 +19,6 @@ from limbeck.pipeline.stages import Context, Trained
 
 THREADS = 1
 BATCH = 32
-_INPUTS = {
-    "bytes": "float32, bytes divided by 255",
-    "unit": "float32 in [0, 1]",
-    "raw": "float32 in the range of the training data",
-}
 
 
 def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = None) -> None:
@@ -43,7 +38,7 @@ def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = N
         "task": context.experiment.task.name,
         "classes": list(data.classes),
         "shape": list(data.shape),
-        "input": f"{_INPUTS[use.range]}, resized to input_size if there is one (bilinear, antialias), then "
+        "input": f"float32, {use.values}, resized to input_size if there is one (bilinear, antialias), then "
         "(x - mean) / std for each channel",
         "resize": use.resize,
         "fit": use.fit,

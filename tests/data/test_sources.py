@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from limbeck.data.arrays import as_images
-from limbeck.data.sources import load, read_idx
+from limbeck.data.idx import read_idx
+from limbeck.data.sources import load
 from limbeck.errors import DataError, RecipeError
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from limbeck.recipe.types import MAPPING, WORD, AutoOrBool, LocalPath, Part, Positive, Share, word_or_mapping
+from limbeck.recipe.types import MAPPING, WORD, AutoOrBool, ImageSize, LocalPath, Part, Positive, Share, word_or_mapping
 from limbeck.recipe.values import wrong
 
 
@@ -39,7 +39,12 @@ class SplitsSpec(Part):
     test: str | None = Field(default=None, min_length=1)
 
 
-Side = Annotated[int, Field(ge=1, le=4096)]
+_HOMES = {
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-bin or -py",
+    "cifar100": "cifar-100-binary or -python",
+}
 _OF_TABLES = ("table", "columns", "group", "slices")
 _OF_IMAGES = ("size", "fit", "channels", "skip", "cache", "workers", "splits")
 
@@ -47,7 +52,9 @@ _OF_IMAGES = ("size", "fit", "channels", "skip", "cache", "workers", "splits")
 class DataSpec(Part):
     """Which data, how divided and normalized."""
 
-    source: Literal["digits", "mnist", "arrays", "image_folder", "image_csv"] = "digits"
+    source: Literal[
+        "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "image_folder", "image_csv"
+    ] = "digits"
     root: LocalPath | None = Field(default=None, description="folder of the data sets, or of the pictures")
     path: LocalPath | None = Field(default=None, description="an .npz file, for arrays")
     table: LocalPath | None = Field(default=None, description="a CSV file, for image_csv")
@@ -55,9 +62,7 @@ class DataSpec(Part):
     group: str | None = Field(default=None, min_length=1, description="a column whose groups stay in one split")
     slices: list[str] = Field(default=[], max_length=20, description="columns by which metrics are also told apart")
     splits: SplitsSpec = SplitsSpec()
-    size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = Field(
-        default=None, description="of pictures as inputs: a side, or [height, width]"
-    )
+    size: ImageSize | None = Field(default=None, description="of pictures as inputs: a side, or [height, width]")
     fit: Literal["crop", "whole"] = Field(default="crop", description="crop: the middle; whole: squeezed")
     channels: Literal[1, 3, 4] = 3
     skip: FiniteFloat = Field(default=0.001, ge=0, lt=1, description="largest share of undecodable pictures left out")
@@ -76,8 +81,8 @@ class DataSpec(Part):
     @model_validator(mode="after")
     def _has_what_its_source_needs(self) -> DataSpec:
         images = self.source in {"image_folder", "image_csv"}
-        if self.source == "mnist" and self.root is None:
-            raise wrong("source mnist needs the key 'root': the folder that holds MNIST/raw")
+        if self.source in _HOMES and self.root is None:
+            raise wrong(f"source {self.source} needs the key 'root': the folder that holds {_HOMES[self.source]}")
         if self.source == "arrays" and self.path is None:
             raise wrong("source arrays needs the key 'path': an .npz file")
         if images and self.root is None:
@@ -89,5 +94,5 @@ class DataSpec(Part):
         for keys, sources in ((_OF_TABLES, {"image_csv"}), (_OF_IMAGES, {"image_folder", "image_csv"})):
             for key in keys:
                 if self.source not in sources and getattr(self, key) != type(self).model_fields[key].default:
-                    raise wrong(f"source {self.source} has no key '{key}'; {' and '.join(sorted(sources))} have it")
+                    raise wrong(f"source {self.source} has no key '{key}'; it is for {' and '.join(sorted(sources))}")
         return self

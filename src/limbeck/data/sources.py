@@ -10,6 +10,7 @@ import numpy as np
 
 from limbeck.data.arrays import read_arrays
 from limbeck.data.cifar import read_cifar
+from limbeck.data.convert import UNLABELED
 from limbeck.data.data import Data, Share
 from limbeck.data.duplicates import notes as copies
 from limbeck.data.idx import read_mnist
@@ -35,7 +36,8 @@ def load(
 
     Args:
         source: ``digits`` (scikit-learn's, 8×8), ``mnist``, ``fashion_mnist``, ``cifar10``, ``cifar100`` (torchvision's
-            folders in ``root``), ``arrays`` (``.npz``), ``image_folder`` (pictures under ``root``), ``image_csv`` (and a table).
+            folders in ``root``), ``arrays`` (``.npz``), ``image_folder`` (pictures under ``root``),
+            ``image_csv`` (and a table).
         root: folder of the data sets, or of the pictures.
         path: the file of ``arrays``.
         validation: fraction or count of training samples to set aside; a default for each source.
@@ -97,4 +99,11 @@ def _digits() -> dict[str, Any]:
 def _arrays(path: str | Path | None) -> dict[str, Any]:
     if path is None:
         raise RecipeError("data.source 'arrays' needs data.path", cure="path: FILE.npz")
-    return read_arrays(path)
+    parts = read_arrays(path)
+    none = {name: int((parts[name][1] == UNLABELED).sum()) for name in ("train", "validation", "test") if parts[name]}
+    notes = [
+        f"{count} samples of split '{name}' have the label {UNLABELED}, so they count as unlabeled"
+        for name, count in none.items()
+        if count
+    ]
+    return {**parts, "notes": notes}

@@ -188,8 +188,12 @@ def predict(
         return
     from limbeck.pipeline.tables import print_table
 
+    heads = ["file", "class", "probability"]
     rows = [[str(one["file"]), str(one["class"]), f"{one['probability']:.3f}"] for one in found]
-    print_table(["file", "class", "probability"], rows)
+    if found and "decision" in found[0]:  # where the threshold that ships with it cuts
+        heads.append(f"{found[0]['positive']} (from {found[0]['threshold']:.3f})")
+        rows = [[*row, "yes" if one["decision"] else "no"] for row, one in zip(rows, found, strict=True)]
+    print_table(heads, rows)
 
 
 @app.command()

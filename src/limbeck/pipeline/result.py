@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from limbeck.evaluation.names import shown, title
+
 
 @dataclass(frozen=True, repr=False)
 class Result:
@@ -54,13 +56,13 @@ class Result:
         return f"Result({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
-        rows = []
+        rows, metric = [], self.summary.get("metric", "accuracy")
         for role, model in self.summary.get("models", {}).items():
             test = model["metrics"].get("test") or model["metrics"].get("validation", {})
-            accuracy = f"{100 * test['accuracy']:.2f} %" if "accuracy" in test else "–"
+            score = shown(metric, test.get(metric))
             size = "–" if model["parameters"] is None else f"{model['parameters']:,}"
-            rows.append(f"<tr><td>{escape(role)}</td><td>{accuracy}</td><td>{size}</td></tr>")
-        head = "<tr><th>model</th><th>test accuracy</th><th>parameters</th></tr>"
+            rows.append(f"<tr><td>{escape(role)}</td><td>{score}</td><td>{size}</td></tr>")
+        head = f"<tr><th>model</th><th>test {escape(title(metric))}</th><th>parameters</th></tr>"
         table = f"<table><caption>{escape(self.summary.get('verdict', ''))}</caption>{head}{''.join(rows)}</table>"
         return f"{table}<p>Report: <code>{escape(str(self.report))}</code></p>"
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import RecipeError, ResumeError
+from limbeck.evaluation.names import is_share, sign, title
 from limbeck.evaluation.statistics import interval
 from limbeck.files import make_folder, read_json, write_bytes, write_json
 from limbeck.pipeline.run import execute
 from limbeck.recipe.recipe import Recipe
-
-METRIC = "accuracy"
 
 
 def sweep(
@@ -64,9 +63,16 @@ def sweep(
         options: dict[str, Any] = {"command": command, "quiet": quiet, "models": models}
         point = changed if point_seeds is None else changed.changed({"seeds": point_seeds})
         result = execute(point, where, score_test=False, shared=folder / "shared", **options)
-        points.append({"values": values, "folder": where.relative_to(folder).as_posix(), **_scores(result.summary)})
+        points.append(
+            {
+                "values": values,
+                "folder": where.relative_to(folder).as_posix(),
+                **_scores(result.summary, recipe.spec.metric),
+            }
+        )
         _write(folder, recipe, grid, points, about)
-    best = max(range(len(points)), key=lambda number: (points[number]["student"]["mean"], -number))
+    better = sign(recipe.spec.metric)
+    best = max(range(len(points)), key=lambda number: (better * points[number]["student"]["mean"], -number))
     final = execute(recipes[best], folder / "best", shared=folder / "shared", **options)
     found = _write(folder, recipe, grid, points, about)
     found["best"] = {"values": chosen[best], "folder": "best", "summary": final.summary["verdict"]}
@@ -102,13 +108,14 @@ def slug(values: Mapping[str, Any]) -> str:
 
 
 def plot(found: Mapping[str, Any]) -> str:
-    """The sweep as an SVG figure: validation accuracy of student and control at every point, with each seed's."""
+    """The sweep as an SVG figure: validation metric of student and control at every point, with each seed's."""
     import io
 
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    keys = list(found["grid"])
+    keys, metric = list(found["grid"]), found.get("metric", "accuracy")
+    unit = 100 if is_share(metric) else 1
     numbers = [point["values"][keys[0]] for point in found["points"]]
     scale = len(keys) == 1 and all(isinstance(one, int | float) and one > 0 for one in numbers)
     places = numbers if scale else list(range(len(numbers)))
@@ -120,9 +127,9 @@ def plot(found: Mapping[str, Any]) -> str:
             if any(one is None for one in shown):
                 continue
             line = "o-" if scale else "o"  # several keys have no one order to draw a line along
-            axes.plot(places, [100 * one["mean"] for one in shown], line, color=color, label=role.replace("_", " "))
+            axes.plot(places, [unit * one["mean"] for one in shown], line, color=color, label=role.replace("_", " "))
             for place, one in zip(places, shown, strict=True):
-                dots = [100 * value for value in one["seeds"]]
+                dots = [unit * value for value in one["seeds"]]
                 axes.plot([place] * len(dots), dots, ".", color=color, alpha=0.4)
         if scale and max(numbers) / min(numbers) >= 8:
             axes.set_xscale("log", base=2)
@@ -133,7 +140,7 @@ def plot(found: Mapping[str, Any]) -> str:
         axes.set_xticks(places, texts, rotation=0 if scale else 30, ha="center" if scale else "right")
         axes.minorticks_off()
         axes.set_xlabel(", ".join(keys))
-        axes.set_ylabel("validation accuracy, %")
+        axes.set_ylabel(f"validation {title(metric)}{', %' if is_share(metric) else ''}")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         buffer = io.StringIO()
@@ -141,10 +148,10 @@ def plot(found: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def _scores(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _scores(summary: Mapping[str, Any], metric: str) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for role, model in summary["models"].items():
-        seeds = [run["metrics"]["selected"]["validation"][METRIC] for run in model["runs"]]
+        seeds = [run["metrics"]["selected"]["validation"][metric] for run in model["runs"]]
         mean = interval(seeds)
         scores[role] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "seeds": seeds}
     return {**scores, "seconds": summary["seconds"]}
@@ -176,7 +183,7 @@ def _write(
         **about,
         "recipe": recipe.to_dict(),
         "grid": {key: list(values) for key, values in grid.items()},
-        "metric": METRIC,
+        "metric": recipe.spec.metric,
         "split": "validation",
         "points": points,
         "best": before,

@@ -6,29 +6,31 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limbeck.report.numbers import DASH, count, difference, percent, size
+from limbeck.evaluation.names import is_share, shown, title
+from limbeck.report.numbers import DASH, count, difference, size
 
 Table = tuple[list[str], list[list[str]]]
 ROLES = ("student", "control", "control_hard_labels")
 
 
 def comparison(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """Heads, and a row a run: teacher, control, student, what distillation added, the student's size.
+    """Heads, and a row a run: metric, teacher, control, student, what distillation added, the student's size.
 
     Args:
         runs: what :func:`limbeck.report.compare` gives.
 
     Example:
-        >>> run = {"run": "runs/a", "data": "digits", "teacher": 0.99, "control": 0.9, "student": 0.95}
+        >>> run = {"run": "runs/a", "data": "digits", "metric": "auc", "teacher": 0.99, "control": 0.9, "student": 0.95}
         >>> comparison([{**run, "difference": None, "parameters": 3706, "weights_bytes": 15_400}])[1]
-        [['runs/a', 'digits', '99.00 %', '90.00 %', '95.00 %', '–', '3,706', '15.4 kB']]
+        [['runs/a', 'digits', 'AUC', '99.00 %', '90.00 %', '95.00 %', '–', '3,706', '15.4 kB']]
     """
-    heads = ["run", "data", "teacher", "control", "student", "to control, points", "parameters", "weights"]
+    heads = ["run", "data", "metric", "teacher", "control", "student", "to control", "parameters", "weights"]
     return heads, [
         [
             run["run"],
             run["data"],
-            *(percent(run[role]) for role in ("teacher", "control", "student")),
+            title(run["metric"]),
+            *(shown(run["metric"], run[role]) for role in ("teacher", "control", "student")),
             difference(run["difference"]),
             count(run["parameters"]),
             size(run["weights_bytes"]),
@@ -38,7 +40,7 @@ def comparison(runs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def points(found: Mapping[str, Any]) -> Table:
-    """Heads, and a row a point of a sweep: values, validation accuracy of student and controls; a star at the best.
+    """Heads, and a row a point of a sweep: values, validation metric of student and controls; a star at the best.
 
     Args:
         found: the content of ``sweep.json``.
@@ -46,15 +48,15 @@ def points(found: Mapping[str, Any]) -> Table:
     Example:
         >>> point = {"values": {"seed": 1}, "student": {"mean": 0.9, "low": 0.88, "high": 0.92}, "seconds": 3}
         >>> points({"points": [point], "best": {"values": {"seed": 1}}})
-        (['seed', 'student', 'seconds', 'best'], [['1', '90.00 ± 2.00 %', '3', '*']])
+        (['seed', 'student, accuracy', 'seconds', 'best'], [['1', '90.00 ± 2.00 %', '3', '*']])
     """
-    best = (found.get("best") or {}).get("values")
+    best, metric = (found.get("best") or {}).get("values"), found.get("metric", "accuracy")
     keys = list(dict.fromkeys(key for point in found["points"] for key in point["values"]))
     roles = [role for role in ROLES if any(role in point for point in found["points"])]
-    return [*keys, *(role.replace("_", " ") for role in roles), "seconds", "best"], [
+    return [*keys, *(f"{role.replace('_', ' ')}, {title(metric)}" for role in roles), "seconds", "best"], [
         [
             *(str(point["values"].get(key, DASH)) for key in keys),
-            *(around(point.get(role)) for role in roles),
+            *(around(point.get(role), metric) for role in roles),
             f"{point['seconds']:.0f}",
             "*" if point["values"] == best else "",
         ]
@@ -62,7 +64,7 @@ def points(found: Mapping[str, Any]) -> Table:
     ]
 
 
-def around(found: Mapping[str, Any] | None) -> str:
+def around(found: Mapping[str, Any] | None, metric: str = "accuracy") -> str:
     """A mean over seeds with half the width of its 95 % interval, where several seeds give one.
 
     Example:
@@ -70,8 +72,11 @@ def around(found: Mapping[str, Any] | None) -> str:
         ('90.00 ± 2.00 %', '90.00 %', '–')
     """
     if found is None or found.get("low") is None:
-        return percent(found["mean"] if found else None)
-    return f"{100 * found['mean']:.2f} ± {50 * (found['high'] - found['low']):.2f} %"
+        return shown(metric, found["mean"] if found else None)
+    half = (found["high"] - found["low"]) / 2
+    if not is_share(metric):
+        return f"{found['mean']:.4f} ± {half:.4f}"
+    return f"{100 * found['mean']:.2f} ± {100 * half:.2f} %"
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.report.read import read_run
+from limbeck.report.read import primary, read_run
 
 
 def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
@@ -16,8 +16,8 @@ def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
         folders: of finished runs.
 
     Returns:
-        Rows with ``run``, ``data``, its ``fingerprint``, ``split``, the mean accuracy of ``teacher``, ``control`` and
-        ``student``, ``difference``, and the student's ``parameters``, ``weights_bytes``, ``latency_ms``.
+        Rows with ``run``, ``data``, its ``fingerprint``, ``split``, ``metric``, its mean for ``teacher``, ``control``
+        and ``student``, ``difference``, and the student's ``parameters``, ``weights_bytes``, ``latency_ms``.
 
     Raises:
         FileError: if one is not the folder of a finished run.
@@ -25,9 +25,9 @@ def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
     rows = []
     for folder in folders:
         found = read_run(folder)
-        models, split = found.summary["models"], found.split
-        accuracy = {
-            role: models[role]["metrics"][split]["accuracy"] if role in models else None
+        models, split, metric = found.summary["models"], found.split, primary(found.summary)
+        scores = {
+            role: models[role]["metrics"][split].get(metric) if role in models else None
             for role in ("teacher", "control", "student")
         }
         rows.append(
@@ -36,7 +36,8 @@ def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
                 "data": found.summary["data"]["name"],
                 "fingerprint": found.summary["data"]["fingerprint"],
                 "split": split,
-                **accuracy,
+                "metric": metric,
+                **scores,
                 "difference": found.summary.get("difference"),
                 **{key: models["student"][key] for key in ("parameters", "weights_bytes", "latency_ms")},
             }

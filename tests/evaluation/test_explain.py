@@ -154,13 +154,26 @@ def test_the_last_map_is_found_and_tokens_are_none(
     assert last_map(module.eval(), torch.zeros(1, *shape)) == layer
 
 
-@pytest.mark.parametrize(("name", "side"), [("resnet18", 64), ("mobilenet_v3_small", 64), ("convnext_tiny", 64)])
-def test_models_of_torchvision_have_a_map(name: str, side: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "side", "layer"),
+    [
+        ("resnet18", 128, "layer4"),
+        ("resnet18", 64, "layer3"),  # layer4 has 2 × 2 positions
+        ("resnet18", 32, "layer2"),
+        ("mobilenet_v3_small", 128, "features"),
+        ("convnext_tiny", 128, "features"),
+    ],
+)
+def test_models_of_torchvision_have_a_map(name: str, side: int, layer: str) -> None:
     from torchvision import models
 
     module = models.get_model(name, weights=None, num_classes=2).eval()
-    layer = last_map(module, torch.zeros(1, 3, side, side))
-    assert layer in {"layer4", "features"}
+    assert last_map(module, torch.zeros(1, 3, side, side)) == layer
+
+
+def test_where_all_maps_are_small_the_last_one_is_taken() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, 1), nn.Flatten(), nn.Linear(8, 2))
+    assert last_map(net, torch.zeros(1, 1, 5, 5)) == "1"
 
 
 def test_pictures_are_some_wrong_some_right_of_different_classes() -> None:

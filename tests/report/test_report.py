@@ -76,7 +76,9 @@ def test_rows_for_the_terminal(tmp_path: Path) -> None:
     summary = json.loads((make_run(tmp_path / "r") / "summary.json").read_text())
     heads, rows = results_rows(summary)
     assert heads[1] == "test accuracy"
-    assert [row[:2] for row in rows] == [["teacher", "98.00 %"], ["control", "91.00 %"], ["student", "96.00 %"]]
+    assert [row[:2] for row in rows] == [
+        ["teacher", "98.00 %"], ["control", "91.00 %"], ["student", "96.00 %"], ["most frequent class", "40.00 %"],
+    ]  # fmt: skip
     assert rows[2][3] == "+5.00 (+2.00 to +8.00)"
 
 

@@ -20,6 +20,7 @@ from limbeck.teachers import evaluating
 
 Normalize = Callable[[Tensor], Tensor]
 PICTURES = 8
+FINE = 4  # positions on a side, below which a map hardly says where
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ def explain(module: nn.Module, normalization: Normalize | None, inputs: Tensor, 
 
 
 def last_map(module: nn.Module, inputs: Tensor) -> str | None:
-    """The last layer whose output is a map of the picture: ``[B, C, h, w]`` with more than one position.
+    """The last layer whose output is a map of the picture: ``[B, C, h, w]`` of at least 4 × 4 positions.
 
-    A layer that gives positions in another layout afterwards (tokens, channels last) ends the search: a map before it
-    would not show what the answer rests on.
+    Where no map has as many, it is the last one of more than one position. A layer that gives positions in another
+    layout afterwards (tokens, channels last) ends the search: a map before it would not show what the answer rests on.
 
     Args:
         module: in eval mode.
@@ -91,13 +92,14 @@ def last_map(module: nn.Module, inputs: Tensor) -> str | None:
         '1'
     """
     height, width = inputs.shape[2:]
-    found = None
+    fine = coarse = None
     for name, shape in shapes(module, inputs):
         if len(shape) == 4 and shape[2] * shape[3] > 1 and _like(shape[2:], (height, width)):
-            found = name
+            coarse = name
+            fine = name if min(shape[2:]) >= FINE else fine
         elif sum(side > 1 for side in shape[1:]) > 1:
-            found = None
-    return found
+            fine = coarse = None
+    return fine or coarse
 
 
 def write_explanations(

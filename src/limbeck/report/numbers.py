@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from limbeck.report.read import NAMES, ROLES
+from limbeck.evaluation.names import is_share, shown, title
+from limbeck.report.read import NAMES, ROLES, primary
 
 DASH = "–"
+MAJORITY = "most frequent class"
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -55,40 +57,61 @@ def milliseconds(value: float | None) -> str:
     return DASH if value is None else f"{value:.3g} ms"
 
 
-def spread(found: Mapping[str, Any] | None) -> str:
-    """The interval of a mean of shares.
+def spread(found: Mapping[str, Any] | None, metric: str = "accuracy") -> str:
+    """The interval of a metric's mean: shares in percent, a loss as it is.
 
     Example:
-        >>> spread({"low": 0.9, "high": 0.95})
-        '90.00 to 95.00'
+        >>> spread({"low": 0.9, "high": 0.95}), spread({"low": 0.9, "high": 0.95}, "loss")
+        ('90.00 to 95.00', '0.9000 to 0.9500')
     """
     if not found or found.get("low") is None:
         return DASH
-    return f"{100 * found['low']:.2f} to {100 * found['high']:.2f}"
+    low, high = (100 * found[end] if is_share(metric) else found[end] for end in ("low", "high"))
+    return f"{low:.2f} to {high:.2f}" if is_share(metric) else f"{low:.4f} to {high:.4f}"
 
 
 def difference(found: Mapping[str, Any] | None) -> str:
-    """A paired difference of shares, in points with its interval.
+    """A paired difference with its interval: of shares in points, of a loss as it is.
 
     Example:
         >>> difference({"mean": 0.0123, "low": 0.004, "high": 0.02})
         '+1.23 (+0.40 to +2.00)'
+        >>> difference({"metric": "loss", "mean": -0.25, "low": None})
+        '-0.2500'
     """
     if not found:
         return DASH
-    text = f"{100 * found['mean']:+.2f}"
-    return text if found["low"] is None else f"{text} ({100 * found['low']:+.2f} to {100 * found['high']:+.2f})"
+    share = is_share(found.get("metric", "accuracy"))
+    mean, low, high = (
+        None if one is None else f"{100 * one:+.2f}" if share else f"{one:+.4f}"
+        for one in (found["mean"], found["low"], found.get("high"))
+    )
+    return f"{mean}" if low is None else f"{mean} ({low} to {high})"
+
+
+def unbroken(text: str) -> str:
+    """Text that no line ends within.
+
+    Example:
+        >>> unbroken("98.77 %") == "98.77\\u00a0%"
+        True
+    """
+    return text.replace(" ", "\u00a0")
 
 
 def results_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The table of results as text: column heads and one row a model."""
-    models = summary["models"]
+    """The table of results as text: column heads, one row a model, and what always naming one class would give.
+
+    The metric that models are compared by comes first.
+    """
+    models, metric = summary["models"], primary(dict(summary))
     split = "test" if "test" in models["student"]["metrics"] else "validation"
     heads = [
         "model",
-        f"{split} accuracy",
+        f"{split} {title(metric)}",
         "95 % interval",
-        "to control, points",
+        "to control, points" if is_share(metric) else "to control",
+        *(["accuracy"] if metric != "accuracy" else []),
         "parameters",
         "MACs",
         "weights",
@@ -96,17 +119,22 @@ def results_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     ]
     rows = []
     for role in [role for role in ROLES if role in models]:
-        model = models[role]
+        model, scored = models[role], models[role]["metrics"][split]
         rows.append(
             [
                 NAMES[role],
-                percent(model["metrics"][split]["accuracy"]),
-                spread(summary.get("intervals", {}).get(role)),
+                shown(metric, scored.get(metric)),
+                spread(summary.get("intervals", {}).get(role), metric),
                 difference(summary.get("difference")) if role == "student" else DASH,
+                *([percent(scored["accuracy"])] if metric != "accuracy" else []),
                 count(model["parameters"]),
                 count(model["macs"]),
                 size(model["weights_bytes"]),
                 milliseconds(model["latency_ms"]),
             ]
         )
+    baseline = models["student"]["metrics"][split].get("majority_baseline")
+    if baseline is not None:
+        at = heads.index("accuracy") if metric != "accuracy" else 1
+        rows.append([MAJORITY, *(percent(baseline) if place == at else DASH for place in range(1, len(heads)))])
     return heads, rows

@@ -17,7 +17,8 @@ NAMES = {
     "control_hard_labels": "control, hard labels",
     "student": "student",
 }
-MAX_PICTURE = 150_000  # bytes; 24 of them stay far below the page's 6 MB
+MAX_PICTURE = 150_000  # bytes; a larger one is left out
+MAX_PICTURES = 3_600_000  # bytes of all: as text they grow by a third, and the page stays below 6 MB
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Found:
     summary: dict[str, Any]
     curves: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     evaluations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    gallery: list[dict[str, Any]] = field(default_factory=list)
+    gallery: dict[str, Any] = field(default_factory=dict)
+    explained: dict[str, Any] = field(default_factory=dict)
 
     @property
     def roles(self) -> list[str]:
@@ -41,6 +43,41 @@ class Found:
         """The split that models are compared on."""
         metrics = self.summary["models"]["student"]["metrics"]
         return "test" if "test" in metrics else "validation"
+
+    @property
+    def metric(self) -> str:
+        """The metric that models are compared by."""
+        return primary(self.summary)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return self.summary["data"]["classes"]
+
+    @property
+    def positive(self) -> str | None:
+        """The declared positive class."""
+        return self.summary.get("positive")
+
+    def shipped(self, role: str) -> dict[str, Any] | None:
+        """A role's evaluation of the seed that ships, or of its first; None if it has none."""
+        runs = self.evaluations.get(role, [])
+        return next((one for one in runs if one["seed"] == self.summary.get("shipped_seed")), runs[0] if runs else None)
+
+    def scored(self, role: str) -> dict[str, Any]:
+        """What :meth:`shipped` says of the split that models are compared on; empty if there is none."""
+        one = self.shipped(role)
+        return {} if one is None else one["selected"][self.split]
+
+
+def primary(summary: dict[str, Any]) -> str:
+    """The metric that a run's models are compared by.
+
+    Example:
+        >>> primary({"metric": "auc"}), primary({"difference": {"metric": "accuracy"}}), primary({"difference": None})
+        ('auc', 'accuracy', 'accuracy')
+    """
+    return summary.get("metric") or (summary.get("difference") or {}).get("metric") or "accuracy"
 
 
 def read_run(folder: str | Path) -> Found:
@@ -66,7 +103,9 @@ def read_run(folder: str | Path) -> Found:
     for path in sorted((folder / "evaluation").glob("*-seed*.json"), key=_seed):
         found = read_json(path)
         evaluations.setdefault(found["role"], []).append(found)
-    return Found(folder, run, summary, _curves(folder), evaluations, _gallery(folder))
+    gallery, explained = (_shown(folder, name) for name in ("gallery", "explain"))
+    _embed(folder, [*gallery.get("items", []), *explained.get("items", [])])
+    return Found(folder, run, summary, _curves(folder), evaluations, gallery, explained)
 
 
 def _seed(path: Path) -> tuple[str, int]:
@@ -84,16 +123,23 @@ def _curves(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
     return found
 
 
-def _gallery(folder: Path) -> list[dict[str, Any]]:
-    file = folder / "evaluation" / "gallery.json"
-    if not file.exists():
-        return []
-    items = []
-    for item in read_json(file)["items"]:
-        picture = folder / item["file"]
+def _shown(folder: Path, name: str) -> dict[str, Any]:
+    file = folder / "evaluation" / f"{name}.json"
+    return read_json(file) if file.exists() else {}
+
+
+def _embed(folder: Path, items: list[dict[str, Any]]) -> None:
+    """Put pictures into their items as ``data``; what is too large, or would make the page so, gets None.
+
+    The maps of a model (``models[role].file``) are pictures too.
+    """
+    left = MAX_PICTURES
+    for holder in [one for item in items for one in (item, *item["models"].values()) if one.get("file")]:
+        picture = folder / holder["file"]
         if not picture.resolve().is_relative_to(folder.resolve()) or not picture.is_file():
-            raise FileError(f"{file} names {item['file']}, which is not in the run folder")
-        if picture.stat().st_size <= MAX_PICTURE:
-            data = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
-            items.append({**item, "data": data})
-    return items
+            raise FileError(f"{folder / 'evaluation'} names {holder['file']}, which is not in the run folder")
+        size, holder["data"] = picture.stat().st_size, None
+        if size <= min(MAX_PICTURE, left):
+            left -= size
+            kind = "jpeg" if picture.suffix == ".jpg" else "png"
+            holder["data"] = f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"

@@ -9,11 +9,23 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from limbeck.evaluation.names import is_share, title
 from limbeck.files import write_text
-from limbeck.report import figures, numbers
+from limbeck.report import figures, numbers, scores, tables
 from limbeck.report.read import NAMES, Found, read_run
 
-MOST_CLASSES = 20  # a larger confusion matrix is told as its largest confusions
+MOST_CURVES = 10  # classes whose precision is drawn against their recall
+KINDS = {
+    "teacher_right": "The student is wrong, the teacher right",
+    "control_right": "The student is wrong, its control right",
+    "both_wrong": "Student and teacher are wrong",
+    "surest_errors": "The student's surest errors",
+}
+METHODS = {
+    "grad-cam": "Grad-CAM",
+    "gradient": "the input's gradient",
+    None: "no map",
+}
 
 
 def write_report(folder: str | Path) -> Path:
@@ -40,8 +52,9 @@ def page(found: Found) -> str:
         count=numbers.count,
         size=numbers.size,
         ms=numbers.milliseconds,
-        spread=numbers.spread,
         points=numbers.difference,
+        evidence=tables.evidence,
+        unbroken=numbers.unbroken,
     )
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
@@ -51,10 +64,21 @@ def page(found: Found) -> str:
         models=found.summary["models"],
         roles=found.roles,
         names=NAMES,
+        methods=METHODS,
         split=found.split,
+        metric=title(found.metric),
+        share=is_share(found.metric),
         style=Markup(style),
+        tables={name: getattr(tables, name)(found) for name in ("results", "sizes", "epochs", "operating", "bins")},
+        slices=tables.slices(found),
+        search=tables.search(found),
         figures=_figures(found),
-        confusion=_confusion(found),
+        reliability=_reliability(found),
+        curves=_precision(found),
+        sampling=_sampling(found),
+        confusion=tables.confusion(found),
+        galleries=_galleries(found),
+        findings=_findings(found),
         recipe=yaml.safe_dump(found.run["recipe"], sort_keys=False, allow_unicode=True),
     )
 
@@ -63,10 +87,12 @@ def _figures(found: Found) -> dict[str, Any]:
     """The drawings; matplotlib escapes the text in them."""
     drawn: dict[str, Any] = {}
     if found.curves:
-        drawn["accuracy"] = figures.curves(found.curves, "validation", "accuracy", "validation accuracy, %")
+        metric = found.metric if _every_epoch(found, found.metric) else "accuracy"
+        unit = ", %" if is_share(metric) else ""
+        drawn["accuracy"] = figures.curves(found.curves, "validation", metric, f"validation {title(metric)}{unit}")
         drawn["loss"] = figures.curves(found.curves, "train", "loss", "training loss")
     models = found.summary["models"]
-    for key, title, unit in (
+    for key, text, unit in (
         ("weights_bytes", "weights on disk", "kB"),
         ("latency_ms", "latency of one sample", "ms"),
         ("macs", "multiply-accumulates", "millions"),
@@ -74,12 +100,22 @@ def _figures(found: Found) -> dict[str, Any]:
         scale = {"weights_bytes": 1e3, "latency_ms": 1.0, "macs": 1e6}[key]
         values = {role: models[role][key] / scale for role in found.roles if models[role][key] is not None}
         if values:
-            drawn[key] = figures.bars(title, values, unit)
+            drawn[key] = figures.bars(text, values, unit)
     recall = {role: _recall(found, role) for role in ("control", "student")}
-    classes = found.summary["data"]["classes"]
-    if recall["control"] and recall["student"] and len(classes) <= 2 * MOST_CLASSES:
-        drawn["per_class"] = figures.per_class(classes, recall["control"], recall["student"])
+    if recall["control"] and recall["student"] and len(found.classes) <= 2 * tables.MOST_CLASSES:
+        drawn["per_class"] = figures.per_class(found.classes, recall["control"], recall["student"])
+    roc = {role: found.scored(role).get("roc") or {} for role in tables.ROLES}
+    name = next((one for one in (found.positive, *roc["student"]) if one in roc["student"]), None)
+    if name is not None:
+        points = {role: found.scored(role).get("operating_point") or {} for role in tables.ROLES}
+        drawn["roc"] = scores.roc({role: one[name] for role, one in roc.items() if name in one}, points)
     return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _every_epoch(found: Found, metric: str) -> bool:
+    """Whether each epoch was judged by this metric."""
+    lines = [line for seeds in found.curves.values() for one in seeds.values() for line in one]
+    return all(line["validation"].get(metric) is not None for line in lines)
 
 
 def _recall(found: Found, role: str) -> list[float]:
@@ -88,35 +124,55 @@ def _recall(found: Found, role: str) -> list[float]:
     return [sum(one[at]["recall"] for one in runs) / len(runs) for at in range(len(runs[0]))] if runs else []
 
 
-def _confusion(found: Found) -> list[dict[str, Any]]:
-    """The confusion matrices of control and student, of the seed that ships."""
-    seed = found.summary.get("shipped_seed")
-    tables = []
-    for role in ("control", "student"):
-        runs = found.evaluations.get(role, [])
-        if not runs:
-            continue
-        one = next((run for run in runs if run["seed"] == seed), runs[0])
-        matrix = one["selected"][found.split]["confusion"]
-        classes = found.summary["data"]["classes"]
-        pairs = [
-            (matrix[row][column], classes[row], classes[column])
-            for row in range(len(classes))
-            for column in range(len(classes))
-            if row != column and matrix[row][column]
-        ]
-        pairs.sort(key=lambda pair: -pair[0])
-        rows = [
-            [{"n": n, "share": n / max(sum(row), 1), "right": at == place} for place, n in enumerate(row)]
-            for at, row in enumerate(matrix)
-        ]
-        tables.append(
-            {
-                "role": role,
-                "seed": one["seed"],
-                "epoch": one["selected"]["epoch"],
-                "rows": rows if len(classes) <= MOST_CLASSES else None,
-                "pairs": pairs[:10],
-            }
-        )
-    return tables
+def _reliability(found: Found) -> list[dict[str, Any]]:
+    """A diagram for each model of the seed that ships."""
+    drawn = []
+    for role in tables.ROLES:
+        scored, one = found.scored(role), found.shipped(role)
+        bins = (scored.get("reliability") or {}).get("bins")
+        if one is not None and bins:
+            svg = Markup(scores.reliability(role, bins))
+            drawn.append({"role": role, "seed": one["seed"], "ece": scored.get("ece"), "svg": svg})
+    return drawn
+
+
+def _precision(found: Found) -> list[dict[str, Any]]:
+    """Precision against recall: of the positive class, or of the classes that the student orders worst."""
+    curves = {role: found.scored(role).get("pr") or {} for role in tables.ROLES}
+    names = [found.positive] if found.positive in curves["student"] else list(curves["student"])
+    names = sorted(names, key=lambda name: curves["student"][name]["average_precision"])[:MOST_CURVES]
+    support = {one["class"]: one["support"] for one in found.scored("student").get("per_class", [])}
+    drawn = []
+    for number, name in enumerate(found.classes):
+        if name in names:
+            of_class = {role: one[name] for role, one in curves.items() if name in one}
+            share = support[name] / sum(support.values()) if name in support else None
+            drawn.append({"class": name, "svg": Markup(scores.precision_recall(number, of_class, share))})
+    return drawn
+
+
+def _sampling(found: Found) -> list[tuple[str, str]]:
+    """By model how much the draw of the samples alone moves the metric of comparison."""
+    known = {role: (found.scored(role).get("sampling") or {}).get(found.metric) for role in found.roles}
+    return [(role, numbers.spread(one, found.metric)) for role, one in known.items() if one]
+
+
+def _galleries(found: Found) -> list[dict[str, Any]]:
+    """The kinds of mistakes that have pictures; folders of an older limbeck hold the first kind only."""
+    items, totals = found.gallery.get("items", []), found.gallery.get("totals", {})
+    shown_kinds = []
+    for kind, text in KINDS.items():
+        of_kind = [one for one in items if one.get("kind", "teacher_right") == kind and one.get("data")]
+        if of_kind:
+            total = totals.get(kind, len(of_kind))
+            shown_kinds.append({"kind": kind, "title": text, "total": total, "items": of_kind})
+    return shown_kinds
+
+
+def _findings(found: Found) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Findings by severity, the gravest first; fields that an older folder lacks are empty."""
+    empty = {"evidence": {}, "cause": "", "cure": ""}
+    every = [{**empty, **one} for one in found.summary["findings"]]
+    severities = dict.fromkeys(["error", "warning", "info", *(one["severity"] for one in every)])
+    groups = [(severity, [one for one in every if one["severity"] == severity]) for severity in severities]
+    return [(severity, ones) for severity, ones in groups if ones]

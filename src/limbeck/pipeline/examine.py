@@ -20,6 +20,7 @@ from limbeck.doctor.gradients import about_terms, pulls
 from limbeck.doctor.models import class_count, not_smaller, warm_start
 from limbeck.doctor.normalizations import other_normalization, unlike_published
 from limbeck.doctor.order import label_order
+from limbeck.doctor.positive import undeclared
 from limbeck.doctor.predictions import constant, near_chance
 from limbeck.doctor.splits import few, groups, overlap
 from limbeck.errors import ExportError, LimbeckError, ModelError, RecipeError
@@ -71,8 +72,9 @@ def examine(
 
 def at_start(experiment: Experiment) -> list[Finding]:
     """What is cheap to see before anything is trained: the splits, pretrained normalization, the student's start."""
-    splits = experiment.data.splits
-    return [*overlap(splits), *groups(splits), *_published(experiment), *_start(experiment)]
+    splits, data = experiment.data.splits, experiment.data
+    about = undeclared(data.train.targets, data.classes, experiment.task.positive)
+    return [*overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
 
 
 def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list[Finding]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from limbeck.doctor.chance import knowledge
+from limbeck.doctor.chance import Knowledge, knowledge
 from limbeck.doctor.finding import Finding, percent, spoken
 
 CONSTANT = 0.99  # share of samples that get one class
@@ -16,12 +17,12 @@ OTHERS = 5  # samples of other classes that a constant predictor must have had t
 def near_chance(counts: Tensor, role: str, split: str) -> list[Finding]:
     """A model that knows nothing, or no more than the most frequent class.
 
-    ``teacher_near_majority`` (``not_learned`` for others): a warning where the balanced accuracy is within three
-    deviations of chance. Where it is above, but the accuracy is not above the majority's, as it may be on purpose with
-    rare classes, an info.
+    ``teacher_near_majority``: the accuracy is not above the majority's. A warning; but an info where the balanced
+    accuracy is a quarter of the way from chance to 1, as it can be with a rare class. ``not_learned`` for other roles,
+    a warning: the balanced accuracy is within three deviations of chance.
 
     Args:
-        counts: of :func:`confusion`.
+        counts: of :func:`limbeck.doctor.chance.confusion`.
         role: ``teacher``, ``student``, ``control``.
         split: the split's name.
 
@@ -31,27 +32,30 @@ def near_chance(counts: Tensor, role: str, split: str) -> list[Finding]:
         'teacher_near_majority'
     """
     found = knowledge(counts)
-    if found.beyond_chance and found.beyond_majority:
-        return []
-    code = "teacher_near_majority" if role == "teacher" else "not_learned"
+    evidence = {"role": role, "split": split, **found.to_dict()}
     text = f"the {spoken(role)}'s {split} accuracy is {percent(found.accuracy)}, always naming the most frequent "
     text += f"class gives {percent(found.majority)}"
-    evidence = {"role": role, "split": split, **found.to_dict()}
+    if role == "teacher":
+        return [] if found.beyond_majority else [_poor_teacher(found, text, evidence)]
     if found.beyond_chance:
+        return []
+    text += f", and its balanced accuracy of {percent(found.balanced)} is no better than chance"
+    cause = "a rate that is too high or too low, too few epochs, or labels that do not belong to the images"
+    cure = "try a rate ten times lower; see that a larger model learns from these data"
+    return [Finding("not_learned", "warning", text, evidence, cause, cure)]
+
+
+def _poor_teacher(found: Knowledge, text: str, evidence: Mapping[str, Any]) -> Finding:
+    if found.beyond_chance and found.balanced > found.chance + 0.25 * (1 - found.chance):
+        text += f"; its balanced accuracy is {percent(found.balanced)} (chance: {percent(found.chance)})"
         cause = "a class is so frequent that accuracy hardly tells models apart"
         cure = "judge by balanced accuracy, F1 or AUC: metric: balanced_accuracy"
-        return [Finding(code, "info", text, evidence, cause, cure)] if role == "teacher" else []
-    text += f", and its balanced accuracy of {percent(found.balanced)} is no better than chance"
-    if role == "teacher":
-        text += ": there is little to distill"
-        cause = (
-            "other weights, classes, normalization or color order than those it was trained with, or a short training"
-        )
-        cure = "see that it reaches its published accuracy on these data before anything is distilled"
-    else:
-        cause = "a rate that is too high or too low, too few epochs, or labels that do not belong to the images"
-        cure = "try a rate ten times lower; see that a larger model learns from these data"
-    return [Finding(code, "warning", text, evidence, cause, cure)]
+        return Finding("teacher_near_majority", "info", text, evidence, cause, cure)
+    cause = (
+        "other weights, classes, normalization or color order than in its training, or a training that was too short"
+    )
+    cure = "see that it reaches its published accuracy on these data before anything is distilled"
+    return Finding("teacher_near_majority", "warning", f"{text}: there is little to distill", evidence, cause, cure)
 
 
 def constant(
@@ -63,7 +67,7 @@ def constant(
     the answers are one class, and at least 5 of these samples are of another.
 
     Args:
-        counts: of :func:`confusion`.
+        counts: of :func:`limbeck.doctor.chance.confusion`.
         role: of the model.
         split: the split's name.
         classes: names.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +36,26 @@ def predict(
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     logits, targets = [], []
+    channels_last = device.type == "cpu"
     with torch.no_grad(), evaluating(module), torch.autocast(device.type, enabled=False):
         for batch in batches(split, batch_size=batch_size, shuffle=False):
             inputs = batch.inputs.to(device)
-            outputs = module(inputs if normalization is None else normalization(inputs))
+            inputs = inputs if normalization is None else normalization(inputs)
+            outputs, channels_last = _forward(module, inputs, channels_last)
             logits.append(Outputs.of(outputs).logits.float().cpu())
             targets.append(batch.target)
     return finite(torch.cat(logits), split.name), torch.cat(targets)
+
+
+def _forward(module: nn.Module, inputs: Tensor, channels_last: bool) -> tuple[Any, bool]:
+    """What a module gives, and whether it took images channels-last: faster on the CPU, but ``view`` refuses that."""
+    if channels_last and inputs.ndim == 4:
+        try:
+            return module(inputs.contiguous(memory_format=torch.channels_last)), True
+        except RuntimeError as error:
+            if "view" not in str(error):
+                raise
+    return module(inputs), False
 
 
 def ask(teacher: Teacher, split: Split, *, device: torch.device | None = None, batch_size: int = 512) -> Outputs:

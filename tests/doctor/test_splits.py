@@ -8,8 +8,9 @@ import torch
 
 from limbeck.data import Data, load
 from limbeck.data.about import About
+from limbeck.data.duplicates import common
 from limbeck.data.split import Split
-from limbeck.doctor.splits import common, groups, overlap
+from limbeck.doctor.splits import groups, overlap
 
 
 def splits(train: int = 200, test: int = 60, *, shared: int = 0, kind: torch.dtype = torch.uint8) -> dict[str, Split]:

@@ -15,16 +15,13 @@ SHOWN = 5
 PROBE = 1024  # samples of a split that several models or settings are tried on
 
 
-def overlap(
-    splits: Mapping[str, Split], duplicates: Mapping[tuple[str, str], list[tuple[int, int]]] | None = None
-) -> list[Finding]:
+def overlap(splits: Mapping[str, Split]) -> list[Finding]:
     """Samples that two splits have in common, pixel by pixel.
 
     ``overlap``: a warning from 0.5 % of the later split on, else an info.
 
     Args:
         splits: by name.
-        duplicates: pairs of addresses for each pair of splits, where the data know them.
 
     Example:
         >>> import torch
@@ -33,8 +30,7 @@ def overlap(
         2
     """
     found = []
-    known = common(splits) if duplicates is None else duplicates
-    for (first, second), pairs in known.items():
+    for (first, second), pairs in common(splits).items():
         if not pairs:
             continue
         samples = len({at for _, at in pairs})

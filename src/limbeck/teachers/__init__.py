@@ -1,0 +1,21 @@
+"""Teachers: anything that gives Outputs for a batch."""
+
+from limbeck.teachers.checks import check_logits, detect_probabilities
+from limbeck.teachers.ensemble import Ensemble, as_teacher
+from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher, evaluating
+from limbeck.teachers.protocol import Normalize, Place, Teacher
+from limbeck.teachers.recorded import Recorded
+
+__all__ = [
+    "Ensemble",
+    "FunctionTeacher",
+    "ModuleTeacher",
+    "Normalize",
+    "Place",
+    "Recorded",
+    "Teacher",
+    "as_teacher",
+    "check_logits",
+    "detect_probabilities",
+    "evaluating",
+]

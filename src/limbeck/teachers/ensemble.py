@@ -1,0 +1,110 @@
+"""Several teachers as one, and whatever a user gives as a teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ModelError
+from limbeck.outputs import Outputs
+from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher
+from limbeck.teachers.protocol import Normalize, Place, Teacher
+from limbeck.teachers.recorded import Recorded
+
+
+class Ensemble:
+    """Several teachers as one: the weighted mean of their softened probabilities.
+
+    The mean of probabilities is not the mean of logits, which is a geometric mean; see :meth:`Outputs.logits_at`.
+
+    Args:
+        members: teachers, modules or functions; a member may be an ensemble.
+        weights: positive weights, scaled to sum to 1; equal by default.
+        normalization: of the members that are modules or functions; a teacher keeps its own.
+
+    Raises:
+        ModelError: if there is no member, or weights do not fit; when called, if members give different shapes.
+
+    Example:
+        >>> both = Ensemble([lambda x: x, lambda x: -x])
+        >>> torch.softmax(both(torch.tensor([[3.0, 0.0]])).logits, dim=1)
+        tensor([[0.5000, 0.5000]])
+    """
+
+    def __init__(
+        self, members: Sequence[Any], weights: Sequence[float] | None = None, normalization: Normalize | None = None
+    ) -> None:
+        self._given = list(members)
+        if not self._given:
+            raise ModelError("an ensemble needs a member", cure="give a list of teachers, modules or functions")
+        chosen = [1.0] * len(self._given) if weights is None else [float(weight) for weight in weights]
+        if len(chosen) != len(self._given) or not all(0 < weight < math.inf for weight in chosen):
+            raise ModelError(
+                f"an ensemble of {len(self._given)} takes as many positive weights, found {chosen}",
+                cure="leave out a member that shall not count",
+            )
+        self.normalization = normalization
+        self.members = [as_teacher(member, normalization) for member in self._given]
+        self.weights = torch.tensor([weight / math.fsum(chosen) for weight in chosen])
+
+    def __call__(self, inputs: Tensor, index: Tensor | None = None) -> Outputs:
+        said = [member(inputs, index) for member in self.members]
+        shapes = [tuple(one.logits.shape) for one in said]
+        if len(set(shapes)) > 1:
+            raise ModelError(
+                f"the members of the ensemble give logits of different shapes: {', '.join(map(str, shapes))}",
+                cure="every member must know the same classes in the same order",
+            )
+        logits, weights = [], []
+        for one, weight in zip(said, self.weights.to(said[0].logits.device), strict=True):
+            if one.members is None or one.weights is None:
+                logits.append(one.logits.float()[None])
+                weights.append(weight[None])
+            else:  # an ensemble: its own members take part, because softening does not commute with the mean
+                logits.append(one.members.float())
+                weights.append(weight * one.weights.to(weight))
+        return Outputs.ensemble(torch.cat(logits), torch.cat(weights))
+
+    def normalized(self, normalization: Normalize) -> Ensemble:
+        """This ensemble with a normalization for its modules and functions, unless it has one."""
+        if self.normalization is not None:
+            return self
+        return Ensemble(self._given, self.weights.tolist(), normalization)
+
+    def placed(self, place: Place) -> Ensemble:
+        """A copy whose members are placed."""
+        return Ensemble([member.placed(place) for member in self.members], self.weights.tolist())
+
+
+def as_teacher(value: Any, normalization: Normalize | None = None) -> Teacher:
+    """Make a teacher of a module, a function, or a list of them (an ensemble); a teacher is returned as it is.
+
+    Args:
+        value: what shall teach.
+        normalization: of the inputs, for modules and functions, and for such members of an ensemble.
+
+    Raises:
+        ModelError: if it is none of these.
+
+    Example:
+        >>> type(as_teacher(nn.Linear(2, 3))).__name__
+        'ModuleTeacher'
+    """
+    if isinstance(value, nn.Module):
+        return ModuleTeacher(value, normalization)
+    if isinstance(value, Ensemble):
+        return value if normalization is None else value.normalized(normalization)
+    if isinstance(value, ModuleTeacher | FunctionTeacher | Recorded):
+        return value
+    if isinstance(value, list | tuple):
+        return Ensemble(value, normalization=normalization)
+    if isinstance(value, Teacher) and not isinstance(value, type):
+        return value
+    if callable(value) and not isinstance(value, type):
+        return FunctionTeacher(value, normalization)
+    found = f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+    raise ModelError(f"{found} is no teacher", cure="give a torch module, a function, or a list of them")

@@ -32,6 +32,22 @@ def test_distill_step() -> None:
     assert result["date"]
 
 
+def test_views() -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name("views.py")), "--json", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    result = json.loads(done.stdout)
+    assert set(result["views"]) == {"small", "large"}
+    for cases in result["views"].values():
+        assert {"affine", "color", "randaugment", "mixup"} <= set(cases)
+        for one in cases.values():
+            assert one["ratio"] == pytest.approx(one["torchvision_ms"] / one["limbeck_ms"])
+
+
 def test_ratios_and_targets() -> None:
     specification = importlib.util.spec_from_file_location("distill_step", SCRIPT)
     assert specification is not None

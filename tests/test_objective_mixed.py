@@ -184,7 +184,7 @@ def test_a_class_without_a_sample_has_no_balanced_weight() -> None:
 def test_mistakes_in_class_weights() -> None:
     with pytest.raises(RecipeError, match="did you mean 'balanced'"):
         supervised(class_weights="balance")
-    with pytest.raises(RecipeError, match="supervised.class_weights has 2 numbers for 3 classes"):
+    with pytest.raises(RecipeError, match=r"supervised\.class_weights has 2 numbers for 3 classes"):
         Objective([supervised(class_weights=[1, 2])]).resolved(torch.tensor([0, 1, 2]), ("a", "b", "c"))
     unseen: Term = supervised(class_weights="balanced")
     with pytest.raises(RecipeError, match="has not seen the labels"):

@@ -123,13 +123,13 @@ def hue(inputs: Tensor, turns: Numbers) -> Tensor:
     chroma = light - inputs.amin(1)
     safe = torch.where(chroma > 0, chroma, 1.0)
     # The angle in sixths of the circle: from red, from green or from blue, whichever is the largest.
-    angle = torch.where(light == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
-    angle = torch.where(light == red, (green - blue) / safe, angle) + 6 * column(turns)[:, 0]
+    angle = torch.where(light == green, (blue - red).div_(safe).add_(2), (red - green).div_(safe).add_(4))
+    angle = torch.where(light == red, (green - blue).div_(safe), angle).add_(6 * column(turns)[:, 0])
 
     def one(start: int) -> Tensor:
         at = angle + start
-        at = at - 6 * torch.floor(at / 6)
-        return light - chroma * torch.minimum(at, 4 - at).clamp_(0, 1)
+        at -= torch.floor(at / 6).mul_(6)
+        return light - torch.minimum(at, 4 - at).clamp_(0, 1).mul_(chroma)
 
     return torch.stack([one(5), one(3), one(1)], dim=1).clamp_(0, 1)
 

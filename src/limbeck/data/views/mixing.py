@@ -29,7 +29,7 @@ def beta(number: Numbers, alpha: float) -> Numbers:
 def blended(inputs: Tensor, partners: Tensor, share: Numbers) -> Tensor:
     """MixUp: ``share`` of each picture and the rest of its partner's, ``[B, C, H, W]``."""
     own = torch.from_numpy(share).float().reshape(-1, 1, 1, 1)
-    return inputs * own + partners * (1 - own)
+    return (inputs * own).add_(partners * (1 - own))
 
 
 def box(inputs: Tensor, share: Numbers, place: tuple[Numbers, Numbers]) -> tuple[Tensor, Numbers]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,11 +62,11 @@ class RandAugment:
 
 
 def _applied(inputs: Tensor, kind: NDArray[np.int64], strength: Numbers) -> Tensor:
-    found = inputs.clone()
-    for number, name in enumerate(KINDS):
-        rows = np.flatnonzero(kind == number)
-        if len(rows) and name != "identity":
-            found[rows] = KINDS[name](inputs[rows], strength[rows])
+    found = torch.empty_like(inputs)
+    for number in np.unique(kind):
+        rows: Any = np.flatnonzero(kind == number)
+        rows = slice(rows[0], rows[0] + 1) if len(rows) == 1 else rows  # no copy of a single large picture
+        found[rows] = list(KINDS.values())[number](inputs[rows], strength[rows])
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from limbeck.data.order import uniform
 from limbeck.data.sampling import Sampler
 from limbeck.data.views import channels as at
 from limbeck.data.views.color import Color, Draw, check_pictures, in_range
-from limbeck.data.views.geometry import erased, flipped, shifted, turned, warp, window
+from limbeck.data.views.geometry import Numbers, erased, flipped, shifted, turned, warp, window
 from limbeck.data.views.mixing import beta, mixed
 from limbeck.data.views.randaugment import RandAugment
 from limbeck.errors import RecipeError
@@ -119,11 +119,11 @@ class Views:
         sample = np.asarray(sample, dtype=np.int64)
         view = np.broadcast_to(np.asarray(view, dtype=np.int64), sample.shape)
         size = max(_TOGETHER // max(inputs[:1].numel(), 1), 1)
-        found = []
-        for start, some in zip(range(0, max(len(inputs), 1), size), inputs.split(size), strict=True):
+        numbers, found = cache(partial(uniform, seed, sample, view)), torch.empty_like(inputs)
+        for start in range(0, len(inputs), size):
             part = slice(start, start + size)
-            found.append(self._some(some, partial(uniform, seed, sample[part], view[part])))
-        return torch.cat(found)
+            found[part] = self._some(inputs[part], partial(_of, numbers, part))
+        return found
 
     def mix(self, inputs: Tensor, partners: Tensor, *, seed: int, sample: Any, view: Any) -> tuple[Tensor, Tensor]:
         """Views mixed with the views of their partners, see :meth:`partners`, and the shares of the former.
@@ -158,9 +158,9 @@ class Views:
         if self.vertical_flip:
             inputs = flipped(inputs, draw(at.VERTICAL_FLIP) < 0.5, 2)
         if self.color:
-            inputs = self.color(inputs.clamp(0, 1), draw)
+            inputs = self.color(inputs, draw)
         if self.randaugment:
-            inputs = self.randaugment(inputs.clamp(0, 1), draw)
+            inputs = self.randaugment(inputs, draw)
         if self.erase:
             area, ratio = 0.02 + 0.18 * draw(at.ERASE_AREA), np.exp((draw(at.ERASE_RATIO) - 0.5) * math.log(9))
             inputs = erased(inputs, draw(at.ERASE) < self.erase, area, ratio, (draw(at.ERASE_X), draw(at.ERASE_Y)))
@@ -176,6 +176,10 @@ class Views:
             area = least + (most - least) * draw(at.CROP_AREA)
             part = window(inputs, area, draw(at.CROP_RATIO), (draw(at.CROP_X), draw(at.CROP_Y)))
         return warp(inputs, matrix, None, part)
+
+
+def _of(numbers: Draw, part: slice, channel: int) -> Numbers:
+    return numbers(channel)[part]
 
 
 def _area(value: Any) -> tuple[float, float] | None:

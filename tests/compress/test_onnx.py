@@ -18,7 +18,9 @@ from torch import nn
 from limbeck.compress import predict_images
 from limbeck.compress.onnx import compare, export_onnx, run_onnx
 from limbeck.compress.predict import open_onnx, read_image
+from limbeck.compress.use import Use
 from limbeck.data import Normalization, Split
+from limbeck.data.pictures import Frame
 from limbeck.data.preparation import Preparation
 from limbeck.errors import DataError, ExportError, FileError, LimbeckError
 from limbeck.evaluation.predict import predict
@@ -67,6 +69,20 @@ def test_any_batch_with_the_normalization_inside(exported: tuple[Path, nn.Module
     np.testing.assert_allclose(session.run(["logits"], {"image": images})[0], by_hand(module, images), atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (20, 13), (5, 24)], ids=str)
+def test_the_resize_is_inside_the_graph(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Smaller, larger, and one of each: the file takes the data's size, and gives what training and scoring saw."""
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    preparation, path = Preparation(NORMALIZATION, size), tmp_path / "m.onnx"
+    export_onnx(module, path, preparation=preparation, shape=(3, 16, 12), classes=CLASSES, name="sized")
+    split = Split(torch.rand(40, 3, 16, 12), [0, 1, 2, 0] * 10, CLASSES, "test")
+    reference, _ = predict(module, preparation, split)
+    assert compare(path, run_onnx(path, split), reference)["max_abs_difference"] < 1e-4
+    kept = {one.key: one.value for one in onnx.load(path).metadata_props}
+    assert (json.loads(kept["shape"]), json.loads(kept["input_size"])) == ([3, 16, 12], list(size))
+
+
 def test_a_whole_split_is_run_and_compared(exported: tuple[Path, nn.Module]) -> None:
     path, module = exported
     split = Split(torch.rand(300, 3, 8, 8), [0, 1, 2] * 100, CLASSES, "test")
@@ -99,7 +115,12 @@ def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(
 ) -> None:
     path, module = exported
     again = export_onnx(
-        module, tmp_path / "again.onnx", preparation=Preparation(NORMALIZATION), shape=(3, 8, 8), classes=CLASSES, name="tiny"
+        module,
+        tmp_path / "again.onnx",
+        preparation=Preparation(NORMALIZATION),
+        shape=(3, 8, 8),
+        classes=CLASSES,
+        name="tiny",
     )
     assert again.read_bytes() == path.read_bytes()
     assert b"site-packages" not in path.read_bytes()
@@ -127,6 +148,80 @@ def test_a_picture_of_another_size_is_resized_whole(tmp_path: Path) -> None:
     read = read_image(tmp_path / "flat.png", (3, 8, 8))
     assert read.shape == (3, 8, 8)
     np.testing.assert_allclose(read[:, 0, 0], [1.0, 0.0, 0.2], atol=1e-6)
+
+
+def shipped(path: Path, use: Use | None) -> Path:
+    """One pixel of red decides: the first logit is 0, the second the mean of red, times ten."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2, bias=False))
+    with torch.no_grad():
+        module[1].weight.zero_()
+        module[1].weight[1, :64] = 10 / 64
+    options: dict[str, Any] = {"preparation": Preparation(Normalization.none(3)), "name": "red", "use": use}
+    return export_onnx(module, path, shape=(3, 8, 8), classes=("dark", "red"), **options)
+
+
+@pytest.mark.parametrize(("red", "decision"), [(0, False), (10, False), (12, True), (255, True)])
+def test_the_threshold_in_the_file_decides(tmp_path: Path, red: int, decision: bool) -> None:
+    threshold = 1 / (1 + np.exp(-10 * 11 / 255))  # the probability of red at 11 of 255
+    file = shipped(tmp_path / "m.onnx", Use(positive="red", threshold=float(threshold)))
+    Image.new("RGB", (8, 8), (red, 0, 0)).save(tmp_path / "a.png")
+    (found,) = predict_images(file, [tmp_path / "a.png"])
+    assert (found["decision"], found["positive"], found["threshold"]) == (decision, "red", threshold)
+    assert found["class"] == ("red" if red else "dark")  # at 10 the most probable class is red, and it is not called
+    plain = predict_images(shipped(tmp_path / "n.onnx", Use(positive="red")), [tmp_path / "a.png"])[0]
+    assert "decision" not in plain
+
+
+@pytest.mark.parametrize(("fit", "share"), [("whole", 0.5), ("crop", 1.0)])
+def test_a_picture_is_fitted_as_the_training_pictures_were(tmp_path: Path, fit: str, share: float) -> None:
+    wide = np.zeros((8, 16, 3), dtype=np.uint8)
+    wide[:, 4:12, 0] = 255  # red in the middle half
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    found = predict_images(shipped(tmp_path / "m.onnx", Use(fit=fit)), [tmp_path / "a.png"])[0]
+    frame = torch.from_numpy(Frame((8, 8), fit, 3)(Image.fromarray(wide))).float() / 255
+    logit = 10 * float(frame[0].mean())
+    assert found["probabilities"]["red"] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
+    assert logit == pytest.approx(10 * share, abs=0.3)
+
+
+def test_floats_of_an_unknown_range_are_not_taken_for_bytes(tmp_path: Path) -> None:
+    file = shipped(tmp_path / "m.onnx", Use(range="raw"))
+    kept = {one.key: one.value for one in onnx.load(file).metadata_props}
+    assert "bytes" not in kept["input"]
+    assert kept["range"] == "raw"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ExportError, match="range of their own"):
+        predict_images(file, [tmp_path / "a.png"])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"threshold": "nan"},
+        {"threshold": "-1"},
+        {"threshold": "half"},
+        {"positive": "blue"},
+        {"fit": "tiled"},
+        {"range": "?"},
+    ],
+    ids=str,
+)
+def test_a_use_that_can_not_be_is_refused(tmp_path: Path, told: dict[str, str]) -> None:
+    model = onnx.load(shipped(tmp_path / "m.onnx", Use(positive="red", threshold=0.5)))
+    for one in model.metadata_props:
+        one.value = told.get(one.key, one.value)
+    (tmp_path / "lies.onnx").write_bytes(resealed(model))
+    with pytest.raises(ExportError, match=r"lies\.onnx"):
+        open_onnx(tmp_path / "lies.onnx")
+
+
+def test_a_file_of_an_earlier_version_is_read(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    model = onnx.load(exported[0])
+    kept = [one for one in model.metadata_props if one.key not in ("fit", "range")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    (tmp_path / "old.onnx").write_bytes(resealed(model))
+    assert open_onnx(tmp_path / "old.onnx")[1].use == Use("whole", "bytes")
 
 
 def test_what_is_no_picture_is_named(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
@@ -257,7 +352,12 @@ def test_a_path_that_is_no_file_is_refused(name: str) -> None:
 def test_a_class_without_a_logit_is_refused(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"gives \[3\] logits for each sample, expected \[2\]"):
         export_onnx(
-            exported[1], tmp_path / "m.onnx", preparation=Preparation(NORMALIZATION), shape=(3, 8, 8), classes="ab", name="few"
+            exported[1],
+            tmp_path / "m.onnx",
+            preparation=Preparation(NORMALIZATION),
+            shape=(3, 8, 8),
+            classes="ab",
+            name="few",
         )
     assert not (tmp_path / "m.onnx").exists()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm.models._builder
 import torch
+import yaml
 
+import limbeck
 from limbeck.compress.onnx import run_onnx
 from limbeck.errors import LimbeckError, ModelError, RecipeError
 from limbeck.evaluation.predict import predict
@@ -188,3 +192,14 @@ def test_the_error_about_a_size_names_the_key() -> None:
     one = experiment.teachers[0]  # type: ignore[index]
     with pytest.raises(ModelError, match="input_size"):
         check_fits(one.make(0), one, experiment.data)
+
+
+PAGE = Path(limbeck.__file__).parents[2] / "docs" / "transfer.md"
+
+
+def test_the_page_on_transfer_is_right() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert doctest.testfile(str(PAGE), module_relative=False).failed == 0
+    asked = Recipe.parse(yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.S)[0]))
+    transfer = asked.teachers[0].transfer
+    assert transfer == type(transfer)()  # the defaults are what the page says

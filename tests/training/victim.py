@@ -31,7 +31,7 @@ from limbeck.objective import Objective, supervised, term
 from limbeck.teachers import FunctionTeacher
 from limbeck.training.interrupt import Interrupted
 from limbeck.training.loop import Job, fit
-from limbeck.training.settings import Optimizer, Schedule, Settings
+from limbeck.training.settings import Optimizer, Schedule, Settings, Transfer
 
 CASES = [(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 2)]
 EPOCHS, STEPS = 3, 8
@@ -64,6 +64,7 @@ def job(folder: Path, workers: int, precision: Any, seconds: float) -> Job:
         optimizer=Optimizer("adamw"),
         schedule=Schedule("cosine", warmup=0.5),
         clip=1.0,
+        transfer=Transfer(freeze=1, rate=0.5),
         ema=0.9,
         views=Views(shift=1, flip=True),
         workers=workers,

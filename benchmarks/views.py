@@ -9,7 +9,7 @@ processor's time, which other work on the machine disturbs less than the clock's
 limbeck's MixUp and CutMix fetch their partners from the split and make views of them too, torchvision's take another
 sample of the batch: twice the pictures.
 
-    python benchmarks/views.py [--json] [--rounds 15]
+    python benchmarks/views.py [--json] [--rounds 15] [--size small]
 """
 
 from __future__ import annotations
@@ -109,10 +109,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time views of a batch against torchvision's transforms.")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--rounds", type=int, default=15, help="timed batches of each side (15)")
+    parser.add_argument("--size", choices=[*SIZES], help="of the pictures (both)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for size, (count, side) in SIZES.items():
+    for size in [options.size] if options.size else SIZES:
+        count, side = SIZES[size]
         inputs = torch.randint(256, (count, 3, side, side), generator=torch.Generator().manual_seed(0))
         split = Split(inputs.byte(), torch.arange(count) % 10, [str(one) for one in range(10)], "train")
         found[size] = {name: compared(*case, split, options.rounds) for name, case in CASES.items()}

@@ -150,42 +150,59 @@ def test_a_picture_of_another_size_is_resized_whole(tmp_path: Path) -> None:
     np.testing.assert_allclose(read[:, 0, 0], [1.0, 0.0, 0.2], atol=1e-6)
 
 
-def shipped(path: Path, use: Use | None) -> Path:
-    """One pixel of red decides: the first logit is 0, the second the mean of red, times ten."""
+THRESHOLD = float(1 / (1 + np.exp(-10 * 11 / 255)))  # the probability of red at 11 of 255
+
+
+@pytest.fixture(scope="module")
+def deciding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Red decides: the first logit is 0, the second ten times the mean of red."""
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2, bias=False))
     with torch.no_grad():
         module[1].weight.zero_()
         module[1].weight[1, :64] = 10 / 64
-    options: dict[str, Any] = {"preparation": Preparation(Normalization.none(3)), "name": "red", "use": use}
+    options: dict[str, Any] = {"use": Use(positive="red", threshold=THRESHOLD), "name": "red"}
+    options["preparation"] = Preparation(Normalization.none(3))
+    path = tmp_path_factory.mktemp("red") / "red.onnx"
     return export_onnx(module, path, shape=(3, 8, 8), classes=("dark", "red"), **options)
 
 
+def used(file: Path, path: Path, use: Use) -> Path:
+    """The same file, used otherwise."""
+    model = onnx.load(file)
+    kept = {one.key: one.value for one in model.metadata_props if one.key not in ("positive", "threshold")}
+    del model.metadata_props[:]
+    for key, value in {**kept, **use.metadata()}.items():
+        model.metadata_props.add(key=key, value=value)
+    path.write_bytes(resealed(model))
+    return path
+
+
 @pytest.mark.parametrize(("red", "decision"), [(0, False), (10, False), (12, True), (255, True)])
-def test_the_threshold_in_the_file_decides(tmp_path: Path, red: int, decision: bool) -> None:
-    threshold = 1 / (1 + np.exp(-10 * 11 / 255))  # the probability of red at 11 of 255
-    file = shipped(tmp_path / "m.onnx", Use(positive="red", threshold=float(threshold)))
+def test_the_threshold_in_the_file_decides(deciding: Path, tmp_path: Path, red: int, decision: bool) -> None:
     Image.new("RGB", (8, 8), (red, 0, 0)).save(tmp_path / "a.png")
-    (found,) = predict_images(file, [tmp_path / "a.png"])
-    assert (found["decision"], found["positive"], found["threshold"]) == (decision, "red", threshold)
+    (found,) = predict_images(deciding, [tmp_path / "a.png"])
+    assert (found["decision"], found["positive"], found["threshold"]) == (decision, "red", THRESHOLD)
     assert found["class"] == ("red" if red else "dark")  # at 10 the most probable class is red, and it is not called
-    plain = predict_images(shipped(tmp_path / "n.onnx", Use(positive="red")), [tmp_path / "a.png"])[0]
+    plain = predict_images(used(deciding, tmp_path / "n.onnx", Use(positive="red")), [tmp_path / "a.png"])[0]
     assert "decision" not in plain
 
 
 @pytest.mark.parametrize(("fit", "share"), [("whole", 0.5), ("crop", 1.0)])
-def test_a_picture_is_fitted_as_the_training_pictures_were(tmp_path: Path, fit: str, share: float) -> None:
+def test_a_picture_is_fitted_as_the_training_pictures_were(
+    deciding: Path, tmp_path: Path, fit: str, share: float
+) -> None:
     wide = np.zeros((8, 16, 3), dtype=np.uint8)
     wide[:, 4:12, 0] = 255  # red in the middle half
     Image.fromarray(wide).save(tmp_path / "a.png")
-    found = predict_images(shipped(tmp_path / "m.onnx", Use(fit=fit)), [tmp_path / "a.png"])[0]
+    found = predict_images(used(deciding, tmp_path / "m.onnx", Use(fit=fit)), [tmp_path / "a.png"])[0]
     frame = torch.from_numpy(Frame((8, 8), fit, 3)(Image.fromarray(wide))).float() / 255
     logit = 10 * float(frame[0].mean())
     assert found["probabilities"]["red"] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
     assert logit == pytest.approx(10 * share, abs=0.3)
 
 
-def test_floats_of_an_unknown_range_are_not_taken_for_bytes(tmp_path: Path) -> None:
-    file = shipped(tmp_path / "m.onnx", Use(range="raw"))
+def test_floats_of_an_unknown_range_are_not_taken_for_bytes(deciding: Path, tmp_path: Path) -> None:
+    file = used(deciding, tmp_path / "m.onnx", Use(range="raw"))
     kept = {one.key: one.value for one in onnx.load(file).metadata_props}
     assert "bytes" not in kept["input"]
     assert kept["range"] == "raw"
@@ -206,8 +223,8 @@ def test_floats_of_an_unknown_range_are_not_taken_for_bytes(tmp_path: Path) -> N
     ],
     ids=str,
 )
-def test_a_use_that_can_not_be_is_refused(tmp_path: Path, told: dict[str, str]) -> None:
-    model = onnx.load(shipped(tmp_path / "m.onnx", Use(positive="red", threshold=0.5)))
+def test_a_use_that_can_not_be_is_refused(deciding: Path, tmp_path: Path, told: dict[str, str]) -> None:
+    model = onnx.load(deciding)
     for one in model.metadata_props:
         one.value = told.get(one.key, one.value)
     (tmp_path / "lies.onnx").write_bytes(resealed(model))

@@ -34,6 +34,7 @@ _PUBLIC: dict[str, str | None] = {
     "Recipe": "limbeck.recipe.recipe",
     "Result": "limbeck.pipeline.result",
     "distill": "limbeck.pipeline.distill",
+    "examine": "limbeck.pipeline.distill",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -13,6 +13,7 @@ from .objective import supervised as supervised
 from .objective import term as term
 from .outputs import Outputs as Outputs
 from .pipeline.distill import distill as distill
+from .pipeline.distill import examine as examine
 from .pipeline.result import Result as Result
 from .recipe.recipe import Recipe as Recipe
 from .teachers import Ensemble as Ensemble

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limbeck.cli.leaving import EXIT_CODES, FOUND, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates
+from limbeck.cli.leaving import EXIT_CODES, FOUND, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates, together
 from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set
 from limbeck.cli.show import print_json, show, show_findings, show_sweep
 from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
@@ -161,12 +161,12 @@ def doctor(
 
     Leaves with 9 if a finding is an error.
     """
-    from limbeck.pipeline.examine import examine
+    from limbeck.pipeline.examine import examine_recipe
     from limbeck.training.progress import reporter
 
     loaded = _load(recipe, set_, False)
     with stdout_kept(as_json):
-        found = examine(loaded, models=models, reporter=reporter(quiet=quiet))
+        found = examine_recipe(loaded, models=models, reporter=reporter(quiet=quiet))
     show_findings([one.to_dict() for one in found], as_json)
     if any(one.severity == "error" for one in found):
         raise typer.Exit(FOUND)
@@ -220,7 +220,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _main(args: list[str]) -> int:
     try:
-        with terminates():
+        with terminates(), together():
             code = app(args, prog_name="limbeck", standalone_mode=False) or 0
         if code == INTERRUPTED:  # the parser has caught Ctrl-C
             print("limbeck: interrupted", file=sys.stderr)

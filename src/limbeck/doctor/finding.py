@@ -35,6 +35,11 @@ class Finding:
     cause: str = ""
     cure: str = ""
 
+    def __str__(self) -> str:
+        parts = [f"{self.severity}: {self.message}"]
+        parts += [f"  {name}: {text}" for name, text in (("cause", self.cause), ("cure", self.cure)) if text]
+        return "\n".join(parts)
+
     def to_dict(self) -> dict[str, Any]:
         """As ``summary.json`` holds it.
 

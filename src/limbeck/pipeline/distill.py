@@ -15,23 +15,29 @@ from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.views import Views
+from limbeck.doctor import Finding
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective, Term
+from limbeck.pipeline.examine import before
 from limbeck.pipeline.experiment import Candidate, Experiment, from_module, weights_digest
 from limbeck.pipeline.folder import Run
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
 from limbeck.tasks.classification import classification_task
 from limbeck.teachers import as_teacher
+from limbeck.training.distributed import processes
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
+Terms = Objective | Sequence[Term] | Mapping[str, Any] | Literal["auto"] | None
 
+
+@processes()
 def distill(
     teacher: Any,
     student: Any,
     data: Any,
     *,
-    objective: Objective | Sequence[Term] | Mapping[str, Any] | Literal["auto"] | None = None,
+    objective: Terms = None,
     run: str | Path | None = None,
     name: str | None = None,
     seeds: int = 1,
@@ -92,8 +98,7 @@ def distill(
         data = Data(data)
     task = classification_task(data.classes, positive=positive, metric=metric, specificity=specificity)
     chosen = make_settings(**{"select": metric, **settings})
-    terms = Objective.of(None if isinstance(objective, str) and objective == "auto" else objective)
-    plan = _experiment(teacher, student, data, terms, teacher_normalization, chosen)
+    plan = _experiment(teacher, student, data, _terms(objective), teacher_normalization, chosen)
     plan = replace(
         plan,
         name=name or plan.name,
@@ -111,6 +116,43 @@ def distill(
     if folder.was_done:
         return finished(folder.path, plan)
     return conduct(plan, folder, quiet=quiet)
+
+
+def examine(
+    teacher: Any,
+    student: Any,
+    data: Any,
+    *,
+    objective: Terms = None,
+    labels: int | None = None,
+    teacher_normalization: Normalization | None = None,
+) -> list[Finding]:
+    """Look for what usually goes wrong in a distillation, without training anything: a minute before hours of it.
+
+    The data's splits, sizes and labels, the teacher's answers on the validation split under its normalization and
+    others, the student's start, and the gradient of each term; see ``docs/doctor.md``.
+
+    Args:
+        teacher: see :func:`distill`, as all arguments.
+        student: which is not changed.
+        data: of which the test split is compared with the others for duplicates, and not otherwise looked at.
+        objective: terms.
+        labels: so many training samples keep their label.
+        teacher_normalization: of the teacher's inputs, if it is not the data's.
+
+    Returns:
+        Findings with code, severity, message, evidence, cause and cure, errors first; empty if nothing was found.
+
+    Example:
+        >>> import torch, limbeck
+        >>> x, y = torch.rand(300, 1, 8, 8), torch.arange(300) % 3
+        >>> teacher, student = (limbeck.models.MLP((1, 8, 8), 3, hidden=[h]) for h in (4, 16))
+        >>> limbeck.examine(teacher, student, (x, y))[0].message
+        'the student has 1,091 parameters, the teacher 275: nothing is made smaller'
+    """
+    data = data if isinstance(data, Data) else Data(data)
+    plan = _experiment(teacher, student, data, _terms(objective), teacher_normalization, Settings())
+    return before(replace(plan, labels=labels))
 
 
 def make_settings(**given: Any) -> Settings:
@@ -150,6 +192,10 @@ def make_settings(**given: Any) -> Settings:
         if not isinstance(getattr(found, key), int) or getattr(found, key) < 1:
             raise RecipeError(f"{key} is {getattr(found, key)!r}, expected a whole number of at least 1")
     return found
+
+
+def _terms(objective: Terms) -> Objective:
+    return Objective.of(None if isinstance(objective, str) and objective == "auto" else objective)
 
 
 def _experiment(

@@ -39,35 +39,56 @@ from limbeck.training.progress import Reporter, Silent
 BATCH = 64  # samples that gradients are computed on
 
 
-def examine(
-    recipe: Recipe | Experiment | str | Path, *, models: Path | None = None, reporter: Reporter | None = None
+def examine_recipe(
+    recipe: Recipe | str | Path, *, models: Path | None = None, reporter: Reporter | None = None
 ) -> list[Finding]:
-    """Look for what usually goes wrong in a distillation, without training anything.
-
-    Data, sizes and starting weights are looked at; a teacher that is trained already is asked once about the validation
-    split; the gradients of the objective's terms are computed on one batch. The test split is compared with the others
-    for duplicates, and not otherwise looked at.
+    """Look for what usually goes wrong in a recipe's distillation, without training anything.
 
     Args:
-        recipe: a recipe, its file or name, or an experiment.
+        recipe: a recipe, its file or name.
         models: the user's own models, a Python file.
         reporter: told what is looked at.
 
     Returns:
-        Findings, errors first. An empty list: nothing was found.
+        Findings, errors first; see :func:`before`.
 
     Raises:
         RecipeError, DataError: if the recipe is wrong, or the data can not be read.
 
     Example:
-        >>> [one.code for one in examine("digits")]
+        >>> [one.code for one in examine_recipe("digits")]
         ['teacher_untrained']
     """
-    if isinstance(recipe, str | Path):
-        recipe = Recipe.load(recipe)
-    if isinstance(recipe, Recipe):
-        recipe = from_recipe(recipe.to_dict(), user_models(models) if models else None)
-    return ordered(_before(recipe, reporter or Silent()))
+    checked = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    return before(from_recipe(checked.to_dict(), user_models(models) if models else None), reporter)
+
+
+def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Finding]:
+    """All that can be found before anything is trained.
+
+    Splits, sizes and starting weights are looked at; a teacher that is trained already is asked once about the
+    validation split, and about at most 1024 samples of it under a few other normalizations; the gradients of the
+    objective's terms are computed on one batch. The test split is compared with the others for duplicates, and not
+    otherwise looked at.
+
+    Returns:
+        Findings, errors first. An empty list: nothing was found.
+    """
+    say = (reporter or Silent()).say
+    say("doctor: the splits, the sizes, the student's start")
+    wrong = _fits(experiment)
+    if wrong:
+        return ordered([*_splits(experiment), *wrong])
+    found = [*at_start(experiment), *_sizes(experiment)]
+    given = _given(experiment)
+    if given is None:
+        text = "the teacher is trained in the run: what it knows is judged then, before any student is trained"
+        found.append(Finding("teacher_untrained", "info", text))
+        return ordered([*found, *_terms(experiment, _as_teacher(experiment), learned_only=True)])
+    say("doctor: what the teacher says about the validation split")
+    logits = ask(given, experiment.data.validation).logits
+    wrong = class_count(logits.shape[1], len(experiment.data.classes), "teacher")
+    return ordered([*found, *(wrong or of_teacher(experiment, given, logits))])
 
 
 def at_start(experiment: Experiment) -> list[Finding]:
@@ -157,21 +178,9 @@ def together(before: Sequence[Finding], later: Sequence[Finding]) -> list[dict[s
     return [one.to_dict() for one in ordered([*kept, *later])]
 
 
-def _before(experiment: Experiment, reporter: Reporter) -> list[Finding]:
-    reporter.say("doctor: the splits, and the student's start")
-    found = _fits(experiment)
-    if found:
-        return [*overlap(experiment.data.splits), *groups(experiment.data.splits), *found]
-    found = [*at_start(experiment), *_sizes(experiment)]
-    given = _given(experiment)
-    if given is None:
-        text = "the teacher is trained in the run: what it knows is judged then, before any student is trained"
-        found.append(Finding("teacher_untrained", "info", text))
-        return found + _terms(experiment, _as_teacher(experiment), learned_only=True)
-    reporter.say("doctor: what the teacher says about the validation split")
-    logits = ask(given, experiment.data.validation).logits
-    wrong = class_count(logits.shape[1], len(experiment.data.classes), "teacher")
-    return found + (wrong or of_teacher(experiment, given, logits))
+def _splits(experiment: Experiment) -> list[Finding]:
+    splits = experiment.data.splits
+    return overlap(splits) + groups(splits)
 
 
 def _fits(experiment: Experiment) -> list[Finding]:
@@ -301,4 +310,4 @@ def _history(journal: Path) -> list[float]:
     return [line["validation"]["accuracy"] for line in lines if "accuracy" in line["validation"]]
 
 
-__all__ = ["after", "at_start", "examine", "of_teacher", "refuse", "together"]
+__all__ = ["after", "at_start", "before", "examine_recipe", "of_teacher", "refuse", "together"]

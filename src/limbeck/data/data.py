@@ -301,7 +301,7 @@ def _image_folder(folder: Path, train: Split) -> Tensor:
             raise DataError(f"{path} is {picture.shape[0]}×{picture.shape[1]}, the training images {height}×{width}")
         pictures.append(picture[None] if channels == 1 else np.moveaxis(picture, -1, 0))
     stacked = torch.from_numpy(np.stack(pictures))
-    return stacked if train.inputs.dtype == torch.uint8 else stacked.float() / 255
+    return stacked if train.input_range == "bytes" else stacked.float() / 255
 
 
 def _check(data: Data) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.data.listing import Listing, Row, check_classes, pictures_under, split_words, unused
+from limbeck.data.listing import Listing, Row, check_classes, folders_in, pictures_under, split_words, unused
 from limbeck.errors import DataError
 
 _LAYOUT = "root/train/CLASS/*.png (and validation, test), or root/CLASS/*.png"
@@ -24,13 +24,16 @@ def read_folder(root: str | Path, splits: Mapping[str, str] | None = None) -> Li
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is no folder", cure="check data.root")
-    inside = _folders(root)
+    inside, beside = folders_in(root)
     folders = _split_folders(root, inside, splits)
     notes = []
     if folders:
         aside = [folder for folder in inside if folder not in folders.values()]
         notes += unused(aside, root, "folders belong to no split")
-    notes += unused([path for path in root.iterdir() if _stray(path)], root, "files lie beside the folders")
+    notes += unused(beside, root, "files lie beside the folders")
+    if "validation" in folders and "test" not in folders and not (splits or {}).get("validation"):
+        name = folders["validation"].name
+        notes.append(f"the folder '{name}' is the validation split; to test on it, write splits: {{test: {name}}}")
     parts = {split: _classes(folder, root, notes) for split, folder in (folders or {"train": root}).items()}
     names = sorted(parts["train"])
     check_classes(names, folders.get("train", root))
@@ -68,25 +71,17 @@ def _split_folders(root: Path, inside: list[Path], splits: Mapping[str, str] | N
 
 
 def _classes(folder: Path, root: Path, notes: list[str]) -> dict[str, list[str]]:
+    inside, beside = folders_in(folder)
     if folder != root:
-        notes += unused([path for path in folder.iterdir() if _stray(path)], root, "files lie beside the class folders")
+        notes += unused(beside, root, "files lie beside the class folders")
     found = {}
-    for inner in _folders(folder):
+    for inner in inside:
         pictures, other = pictures_under(inner)
         if not pictures:
-            raise DataError(
-                f"the class folder {inner} holds no pictures", cure="fill it, or remove it from every split"
-            )
+            cure = "fill it, or remove it from every split"
+            raise DataError(f"the class folder {inner} holds no pictures", cure=cure)
         notes += unused(other, root, f"files in {inner.relative_to(root).as_posix()} are no pictures")
         found[inner.name] = [path.relative_to(root).as_posix() for path in pictures]
     if not found:
         raise DataError(f"{folder} holds no class folders", cure=f"lay it out as {_LAYOUT}")
     return found
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _stray(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")

@@ -13,13 +13,15 @@ from torch import Tensor
 from limbeck.data.order import hashed
 from limbeck.errors import DataError
 
+_CHANGES = 1000  # of side
+
 
 def grouped(targets: Tensor, groups: Sequence[str], share: float | int, *, seed: int) -> tuple[Tensor, Tensor]:
     """Divide whole groups so that every class keeps its share as nearly as groups allow.
 
     Groups are met in an order drawn by the seed; each is taken if that brings the counts of the classes nearer to
-    their share: smaller sum over classes of ((taken - wanted) / size)². A class that none was taken of gives the
-    group that does so best.
+    their share: smaller sum over classes of ((taken - wanted) / size)²; after that single groups change sides as long
+    as that helps. A class that none was taken of gives the group that costs least.
 
     Args:
         targets: int64 ``[N]``; samples without label (-1) follow their group and are left out of what is taken.
@@ -72,6 +74,14 @@ def _choose(shares: NDArray[np.float64], part: float, order: NDArray[np.int64]) 
         after = missing - shares[group]
         if (after**2).sum() < (missing**2).sum():
             chosen[group], missing = True, after
+    square = (shares**2).sum(1)
+    for _ in range(_CHANGES):  # then the one group whose change of side helps most, as long as one does
+        more = square - 2 * np.where(chosen, -1, 1) * (shares @ missing)  # in the sum of squares, for each group
+        best = int(np.argmin(more))
+        if more[best] >= -1e-12:
+            break
+        missing = missing + (shares[best] if chosen[best] else -shares[best])
+        chosen[best] = not chosen[best]
     for one in np.flatnonzero(shares.any(0)):
         having = order[shares[order, one] > 0]
         if not chosen[having].any() and len(having) > 1:

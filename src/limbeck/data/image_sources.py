@@ -18,6 +18,7 @@ from limbeck.data.scan import Scan, scan
 from limbeck.data.table import read_table
 from limbeck.errors import DataError, RecipeError
 
+_SHOWN = 20  # class names in a note
 _HELD = 2 << 30  # bytes of decoded pictures that are held in memory without being asked for
 
 
@@ -86,7 +87,9 @@ def load_images(images: Images, *, table: bool = False) -> dict[str, Any]:
     keep = needed <= _HELD if images.cache == "auto" else bool(images.cache)
     seen = scan(root, files, frame, skip=images.skip, keep=keep, workers=images.workers)
     parts = dict(_splits(root, listing, seen, frame))
-    return {**parts, "classes": listing.classes, "notes": [*listing.notes, *seen.notes()]}
+    more = ", …" if len(listing.classes) > _SHOWN else ""
+    order = f"{len(listing.classes)} classes, in this order: {', '.join(listing.classes[:_SHOWN])}{more}"
+    return {**parts, "classes": listing.classes, "notes": [order, *listing.notes, *seen.notes()]}
 
 
 def _splits(root: Path, listing: Listing, seen: Scan, frame: Frame) -> list[tuple[str, ImageSplit]]:

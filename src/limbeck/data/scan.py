@@ -18,6 +18,7 @@ from limbeck.data.pictures import Frame, see
 from limbeck.errors import DataError
 
 _LISTED = 100  # file names in a message
+_AHEAD = 1024  # pictures that are handed to the threads at once
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ def scan(root: Path, files: Sequence[str], frame: Frame, *, skip: float, keep: b
     tell = _progress(len(files))
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
         warnings.simplefilter("ignore")  # on tags and palettes; set once, since the filters are not made for threads
-        for file, (digest, said) in zip(files, pool.map(look, range(len(files))), strict=True):
-            contents.append(digest)
-            tell(len(contents))
-            if digest is None:
-                unreadable[file] = said[0]
-            for change in said if digest is not None else ():
-                changes.setdefault(change, []).append(file)
+        for start in range(0, len(files), _AHEAD):
+            part = range(start, min(start + _AHEAD, len(files)))
+            for at, (digest, said) in zip(part, pool.map(look, part), strict=True):
+                contents.append(digest)
+                tell(len(contents))
+                if digest is None:
+                    unreadable[files[at]] = said[0]
+                for change in said if digest is not None else ():
+                    changes.setdefault(change, []).append(files[at])
     if len(unreadable) > skip * len(files):
         raise _too_many(unreadable, len(files), skip)
     return Scan(contents, pixels, unreadable, changes)

@@ -188,6 +188,11 @@ class JoinedSplit(Addressed):
         self._starts = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
         self._rows = torch.arange(len(self.targets))
 
+    @property
+    def input_range(self) -> str:
+        ranges = {part.input_range for part in self.parts}
+        return next((one for one in ("raw", "unit") if one in ranges), "bytes")
+
     def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         rows = self._rows[index]
         inputs = torch.empty(len(rows), *self._shape)

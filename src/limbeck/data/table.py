@@ -52,7 +52,7 @@ def read_table(
     files = [(line, posixpath.normpath(row[named["file"]])) for line, row in lines]
     _check_files(root, table, files)
     classes, labels = _labels(table, [(line, row[named["label"]]) for line, row in lines])
-    words = split_words(splits)
+    words = {word.lower(): split for word, split in split_words(splits).items()}
     given = [(line, row[named["split"]].lower() if has_splits else "train") for line, row in lines]
     unknown = [(line, f"'{word}'{nearest(word, words)}") for line, word in given if word not in words]
     _refuse(table, unknown, "a word that is no split", f"known: {', '.join(sorted(words))}; others go into data.splits")

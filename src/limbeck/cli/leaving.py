@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -33,8 +34,36 @@ FOUND, INTERRUPTED, TERMINATED = 9, 130, 143
 def say(text: str, code: int, error: BaseException) -> int:
     if os.environ.get("LIMBECK_TRACEBACK", "") not in ("", "0"):
         raise error
-    print(f"limbeck: {text}", file=sys.stderr)
+    rank = rank_of_several()
+    if rank is None:
+        print(f"limbeck: {text}", file=sys.stderr)
+    elif type(error).__name__ != "RankFailed":  # which the process that failed has said itself
+        print(f"limbeck: rank {rank} of {os.environ['WORLD_SIZE']}: {text}", file=sys.stderr)
     return code
+
+
+def rank_of_several() -> int | None:
+    """The number of this process if torchrun has started several.
+
+    Example:
+        >>> rank_of_several() is None
+        True
+    """
+    several = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    return int(os.environ["RANK"]) if several else None
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """If torchrun has started several processes, they run the command together, and the first one prints results."""
+    rank = rank_of_several()
+    if rank is None:
+        yield
+        return
+    from limbeck.training.distributed import processes
+
+    with contextlib.redirect_stdout(io.StringIO() if rank else sys.stdout), processes():
+        yield
 
 
 @contextlib.contextmanager
@@ -71,6 +100,6 @@ def how_to_go_on(folder: Path) -> Iterator[None]:
         yield
     except (LimbeckError, KeyboardInterrupt) as error:
         kept = any((folder / name).exists() for name in ("run.json", "sweep.json"))
-        if kept and getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, TERMINATED):
+        if kept and not rank_of_several() and getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, TERMINATED):
             print(f"limbeck: go on with: limbeck resume {shlex.quote(str(folder))}", file=sys.stderr)
         raise

@@ -42,6 +42,7 @@ class Batch:
         inputs: float32 ``[B, …]`` after views, before normalization; bytes are scaled to [0, 1].
         target: int64 ``[B]``; -1 means no label.
         mixed: what the samples were mixed with; None: nothing.
+        counted: False: a stand-in for a process that got no sample of a small batch; its samples are another's.
 
     Example:
         >>> len(Batch(torch.arange(4), torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)).narrow(1, 2))
@@ -52,6 +53,7 @@ class Batch:
     inputs: Tensor
     target: Tensor
     mixed: Mixed | None = None
+    counted: bool = True
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -60,7 +62,7 @@ class Batch:
         """The samples ``start`` to ``start + length``."""
         stop = start + length
         mixed = self.mixed.narrow(start, length) if self.mixed else None
-        return Batch(self.index[start:stop], self.inputs[start:stop], self.target[start:stop], mixed)
+        return Batch(self.index[start:stop], self.inputs[start:stop], self.target[start:stop], mixed, self.counted)
 
     def right(self, guess: Tensor) -> tuple[float, float]:
         """How many guesses ``[B]`` are right, and of how many labels; a mixed sample's two count by their shares.

@@ -44,7 +44,9 @@ def batches(
     shuffle: bool = True,
     sampling: str = "none",
     start: int = 0,
+    stop: int | None = None,
     workers: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """The batches of one epoch, in order.
 
@@ -59,8 +61,11 @@ def batches(
         sampling: of a shuffled epoch, ``none`` or ``balanced``, see :class:`limbeck.data.sampling.Sampler`. What
             samples are mixed with is drawn likewise.
         start: number of the first batch; those before are not computed.
+        stop: number of the first batch that is not computed; None: all are.
         workers: processes that prepare batches; the batches are the same at any number. The random transforms of
             a Dataset are seeded by (seed, epoch, batch number), so they too come out the same.
+        part: ``(number, count)``: only this of ``count`` pieces of every batch, each of 2 samples or more. Of a batch
+            that is too small for that, the last ones get a stand-in that is not ``counted``.
 
     Raises:
         RecipeError: if ``batch_size`` is below 1, or views or balanced sampling are asked for where samples have no
@@ -74,17 +79,18 @@ def batches(
     if isinstance(split, LoaderSplit):
         asked = "view of them can be made" if views is not None and not views.identity else ""
         asked = asked or ("order of them drawn" if sampling != "none" else "")
+        asked = asked or ("batch of them divided among processes" if part[1] > 1 else "")
         if asked:
             raise RecipeError(
                 f"split '{split.name}' is a DataLoader: its samples have no address, so no {asked}",
                 cure="give the Dataset, or leave it to the Dataset's own transforms and the loader's sampler",
             )
-        yield from islice(split.stream(), start, None)
+        yield from islice(split.stream(), start, stop)
         return
     sampler = Sampler(split.targets, sampling)
     order = sampler.order(seed, epoch) if shuffle else torch.arange(len(split))
-    maker = _Maker(split, sampler, order, _bounds(len(split), batch_size), views or Views(), seed, epoch)
-    numbers = range(start, len(maker))
+    maker = _Maker(split, sampler, order, _bounds(len(split), batch_size), views or Views(), seed, epoch, part)
+    numbers = range(start, len(maker) if stop is None else stop)
     if workers == 0:
         for number in numbers:
             yield maker[number]
@@ -105,6 +111,7 @@ class _Maker:
     views: Views
     seed: int
     epoch: int
+    part: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -117,17 +124,18 @@ class _Maker:
         return self.epoch + (repeats(self.order) << 32)
 
     def __getitem__(self, number: int) -> Batch:
-        start, stop = self.bounds[number]
+        start, stop, counted = _piece(*self.bounds[number], *self.part)
         index, view = self.order[start:stop], self.numbers[start:stop]
-        own = nullcontext() if self.split.replayable else reseeded(self.seed, self.epoch, number)
+        address = (self.seed, self.epoch, number, *self.part[: 1 if self.part[0] else 0])
+        own = nullcontext() if self.split.replayable else reseeded(*address)
         with own:
             inputs, target = self._seen(index, view)
             if not self.views.mixes:
-                return Batch(index, inputs, target)
+                return Batch(index, inputs, target, counted=counted)
             partner = self.views.partners(self.sampler, seed=self.seed, sample=index, view=view)
             partners, labels = self._seen(partner, view)
         inputs, share = self.views.mix(inputs, partners, seed=self.seed, sample=index, view=view)
-        return Batch(index, inputs, target, Mixed(labels, share))
+        return Batch(index, inputs, target, Mixed(labels, share), counted)
 
     def _seen(self, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
         inputs, target = self.split.fetch(index)
@@ -141,3 +149,12 @@ def _bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
     if batch_size > 1 and len(starts) > 1 and size - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def _piece(start: int, stop: int, number: int, count: int) -> tuple[int, int, bool]:
+    """Bounds of one of ``count`` pieces of a batch, and whether it counts; BatchNorm wants 2 samples in each."""
+    length = stop - start
+    busy = min(count, max(length // 2, 1))
+    if number >= busy:
+        return start, min(start + 2, stop), False
+    return start + length * number // busy, start + length * (number + 1) // busy, True

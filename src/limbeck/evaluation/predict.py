@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.batches import batches
+from limbeck.data.batch import Batch
+from limbeck.data.batches import batches, steps_per_epoch
 from limbeck.data.split import Split
 from limbeck.errors import NumericsError
 from limbeck.outputs import Outputs
 from limbeck.teachers import Teacher, evaluating
+from limbeck.training.distributed import world
 
 Normalize = Callable[[Tensor], Tensor]
 
 
 def predict(
-    module: nn.Module, normalization: Normalize | None, split: Split, *, batch_size: int = 512
+    module: nn.Module,
+    normalization: Normalize | None,
+    split: Split,
+    *,
+    batch_size: int = 512,
+    shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Logits of a module for every sample, in eval mode and float32, without a graph.
 
@@ -27,6 +35,7 @@ def predict(
         normalization: of the module's inputs.
         split: samples, in their own order.
         batch_size: samples computed at a time.
+        shared: of several processes, which must all come here, each computes some of the batches; all get the whole.
 
     Returns:
         Logits float32 ``[N, C]`` and targets int64 ``[N]``, on the CPU.
@@ -38,13 +47,14 @@ def predict(
     logits, targets = [], []
     channels_last = device.type == "cpu"
     with torch.no_grad(), evaluating(module), torch.autocast(device.type, enabled=False):
-        for batch in batches(split, batch_size=batch_size, shuffle=False):
+        for batch in _batches(split, batch_size, shared):
             inputs = batch.inputs.to(device)
             inputs = inputs if normalization is None else normalization(inputs)
             outputs, channels_last = _forward(module, inputs, channels_last)
             logits.append(Outputs.of(outputs).logits.float().cpu())
             targets.append(batch.target)
-    return finite(torch.cat(logits), split.name), torch.cat(targets)
+    joined = partial(_joined, there=shared and split.addressed)
+    return finite(joined(logits), split.name), joined(targets, like=torch.int64)
 
 
 def _forward(module: nn.Module, inputs: Tensor, channels_last: bool) -> tuple[Any, bool]:
@@ -58,17 +68,44 @@ def _forward(module: nn.Module, inputs: Tensor, channels_last: bool) -> tuple[An
     return module(inputs), False
 
 
-def ask(teacher: Teacher, split: Split, *, device: torch.device | None = None, batch_size: int = 512) -> Outputs:
-    """What a teacher says about every sample of a split, in float32: Outputs over the whole split, on the CPU."""
+def _batches(split: Split, batch_size: int, shared: bool) -> Iterator[Batch]:
+    """The batches in the split's order; if shared, those of this process. A DataLoader's order is its own."""
+    if not shared or not split.addressed:
+        return batches(split, batch_size=batch_size, shuffle=False)
+    own = world().share(steps_per_epoch(split, batch_size))
+    return batches(split, batch_size=batch_size, shuffle=False, start=own.start, stop=own.stop)
+
+
+def _joined(parts: list[Tensor], *, there: bool, like: torch.dtype = torch.float32, dim: int = 0) -> Tensor:
+    """Parts one after the other, those of the other processes too if more of them is ``there``."""
+    own = torch.cat(parts, dim=dim) if parts else torch.empty(0, dtype=like)
+    return world().gathered(own, dim) if there else own
+
+
+def ask(
+    teacher: Teacher,
+    split: Split,
+    *,
+    device: torch.device | None = None,
+    batch_size: int = 512,
+    shared: bool = False,
+) -> Outputs:
+    """What a teacher says about every sample of a split, in float32: Outputs over the whole split, on the CPU.
+
+    ``shared``: of several processes, which must all come here, each asks about some of the batches.
+    """
     found: list[Outputs] = []
     where = device or torch.device("cpu")
     with torch.no_grad(), torch.autocast(where.type, enabled=False):
-        for batch in batches(split, batch_size=batch_size, shuffle=False):
+        for batch in _batches(split, batch_size, shared):
             found.append(teacher(batch.inputs.to(where), batch.index))
-    if found[0].members is not None and found[0].weights is not None:
-        members = torch.cat([one.members.float().cpu() for one in found if one.members is not None], dim=1)
-        return Outputs.ensemble(members, found[0].weights.cpu())
-    return Outputs(finite(torch.cat([one.logits.float().cpu() for one in found]), split.name))
+    joined = partial(_joined, there=shared and split.addressed)
+    members = [one.members.float().cpu() for one in found if one.members is not None]
+    if world().summed([len(members)])[0] if shared else members:
+        whole = joined(members, dim=1)
+        weights = joined([one.weights.cpu() for one in found[:1] if one.weights is not None])
+        return Outputs.ensemble(whole, weights[: len(whole)])  # every process has the same ones
+    return Outputs(finite(joined([one.logits.float().cpu() for one in found]), split.name))
 
 
 def finite(logits: Tensor, split: str) -> Tensor:

@@ -14,6 +14,7 @@ from limbeck.objective import Objective
 from limbeck.pipeline.experiment import Candidate, Experiment
 from limbeck.pipeline.stages import Context, train
 from limbeck.teachers import Teacher
+from limbeck.training.distributed import world
 from limbeck.training.settings import Settings
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
@@ -68,6 +69,7 @@ def search(context: Context, teacher: Teacher, digest: str) -> tuple[Context, di
         scores = experiment.task.quick(*predict(trained.module(), candidate.preparation, validation), [metric])
         seconds = round(trained.result["seconds"], 2)
         found.append({**point, metric: scores[metric], "loss": scores["loss"], "seconds": seconds})
+    found = world().agreed(found)
     best = max(found, key=lambda one: (sign(metric) * one[metric], -one["loss"]))  # the first among equals
     chosen = {key: best[key] for key in ("temperature", "supervised")}
     told = {

@@ -15,6 +15,7 @@ import torch
 
 from limbeck.errors import FileError, ResumeError
 from limbeck.files import copy_folder, describe, make_folder, read_json, sha256, write_json
+from limbeck.training.distributed import world
 
 MANIFEST = "manifest.json"
 
@@ -39,10 +40,12 @@ class Run:
         Raises:
             ResumeError: if it holds another run.
         """
+        self.was_done, self.info = world().from_first(lambda: self._begin(name, recipe, command))
+
+    def _begin(self, name: str, recipe: Mapping[str, Any], command: str) -> tuple[bool, dict[str, Any]]:
         asked = json.loads(json.dumps(recipe))
         file = self.path / "run.json"
         created = now()
-        self.was_done = False
         if file.exists():
             before = read_json(file)
             same = before.get("recipe") == asked
@@ -53,15 +56,13 @@ class Run:
                 )
             # A run that failed before it made anything leaves its folder to the corrected recipe.
             created = before["created"] if same else created
-            self.was_done = same and before.get("status") == "done"
-            if self.was_done:
-                self.info = before
-                return
+            if same and before.get("status") == "done":
+                return True, before
         elif any(one for one in self.path.iterdir() if not one.name.startswith(".")):
             raise FileError(f"{self.path} is not empty and holds no run", cure="give another folder with --out")
         from limbeck import __version__
 
-        self.info = {
+        info = {
             "limbeck": __version__,
             "name": name,
             "created": created,
@@ -71,7 +72,8 @@ class Run:
             "recipe": asked,
             "environment": environment(),
         }
-        write_json(file, self.info)
+        write_json(file, info)
+        return False, info
 
     def _has_work(self) -> bool:
         return any(self.path.rglob("*.safetensors"))
@@ -88,6 +90,9 @@ class Run:
             FileError: if a file of it is not as it was written.
             ResumeError: if the stage was made from other inputs.
         """
+        return world().from_first(lambda: self._done(stage, key))
+
+    def _done(self, stage: str, key: str) -> dict[str, Any] | None:
         folder = self.path / stage
         if self.shared is not None and not (folder / MANIFEST).exists():
             kept = self.shared / f"{stage.replace('/', '-')}-{key[:16]}"
@@ -110,6 +115,9 @@ class Run:
 
     def complete(self, stage: str, key: str, result: Mapping[str, Any], files: list[str]) -> None:
         """Mark a stage as done: write its manifest over ``files`` of its folder."""
+        world().from_first(lambda: self._complete(stage, key, result, files))
+
+    def _complete(self, stage: str, key: str, result: Mapping[str, Any], files: list[str]) -> None:
         folder = self.path / stage
         write_json(
             folder / MANIFEST,
@@ -139,6 +147,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": world().size,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }

@@ -34,10 +34,12 @@ from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
 from limbeck.recipe.recipe import Recipe
 from limbeck.report.render import write_report
 from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher, check_logits
+from limbeck.training.distributed import processes, world
 from limbeck.training.precision import choose
 from limbeck.training.progress import reporter
 
 
+@processes()
 def execute(
     recipe: Recipe | Mapping[str, Any],
     folder: str | Path,
@@ -65,7 +67,10 @@ def execute(
     if run.was_done:
         return finished(run.path)
     with _noting_a_stop(run):
-        experiment = from_recipe(recipe, user_models(models) if models else None)
+        user = user_models(models) if models else None
+        if world().several and recipe["data"].get("download"):  # several would write the same files
+            world().from_first(lambda: from_recipe(recipe, user).name)
+        experiment = from_recipe(recipe, user)
     return conduct(experiment, run, quiet=quiet, score_test=score_test)
 
 
@@ -142,7 +147,7 @@ def _conduct(context: Context, began: float) -> Result:
     for note in experiment.notes:
         context.reporter.say(note)
     findings = at_start(experiment)
-    estimate(context)
+    world().from_first(lambda: estimate(context))
     teacher, members = _teacher(context)
     says = listen(context, teacher, _digest(members))
     check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
@@ -156,8 +161,26 @@ def _conduct(context: Context, began: float) -> Result:
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
     evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
+    trained = {"teacher": members, **trained}
+    # Sizes, export and report are the first process's; the others wait for it.
+    world().from_first(lambda: _conclude(context, teacher, trained, logits, evaluations, findings, searched, began))
+    return finished(context.run.path, experiment)
+
+
+def _conclude(
+    context: Context,
+    teacher: Teacher,
+    trained: Mapping[str, list[Trained]],
+    logits: Mapping[str, Tensor],
+    evaluations: dict[str, list[dict[str, Any]]],
+    findings: list[Finding],
+    searched: dict[str, Any] | None,
+    began: float,
+) -> None:
+    """Choose the student that ships, measure and export it, and write summary and report."""
+    experiment, members = context.experiment, trained["teacher"]
     best = _best(experiment, trained["student"], evaluations["student"])
-    chosen = {role: ones[best] for role, ones in trained.items()}
+    chosen = {role: ones[best] for role, ones in trained.items() if role != "teacher"}
     sizes = measure(context, {**({"teacher": members[0]} if len(members) == 1 else {}), **chosen})
     scored = of_shipped(evaluations, chosen["student"].seed, "test" if context.score_test else "validation")
     exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
@@ -167,7 +190,7 @@ def _conduct(context: Context, began: float) -> Result:
         said = {"teacher": logits["test"], **said}
         test, modules = experiment.data.test, _modules(teacher, chosen)
         experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
-    summary = _summary(context, {"teacher": members, **trained}, evaluations, sizes, exports, failed, findings)
+    summary = _summary(context, trained, evaluations, sizes, exports, failed, findings)
     add_uncertainty(summary, experiment, scored, said)
     summary["objective_search"] = searched
     summary["shipped_seed"] = chosen["student"].seed
@@ -175,7 +198,6 @@ def _conduct(context: Context, began: float) -> Result:
     _write(context, summary)
     if failed is not None:
         raise failed
-    return finished(context.run.path, experiment)
 
 
 def _teacher(context: Context) -> tuple[Teacher, list[Trained]]:

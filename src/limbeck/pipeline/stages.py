@@ -129,7 +129,7 @@ def evaluate(
         said = {
             name: (known[name], split.targets)
             if which == "selected" and known is not None
-            else predict(module, trained.candidate.preparation, split)
+            else predict(module, trained.candidate.preparation, split, shared=True)
             for name, split in context.splits.items()
         }
         task, detailed = context.experiment.task, which == "selected"
@@ -150,12 +150,12 @@ def listen(context: Context, teacher: Teacher, digest: str) -> dict[str, Outputs
     """
     splits, stage = context.splits, "models/teacher_outputs"
     if not digest or not all(split.replayable for split in splits.values()):
-        return {name: ask(teacher, split) for name, split in splits.items()}
+        return {name: ask(teacher, split, shared=True) for name, split in splits.items()}
     key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}])
     folder = context.run.path / stage
     if context.run.done(stage, key) is None:
         for name, split in splits.items():
-            outputs = ask(teacher, split)
+            outputs = ask(teacher, split, shared=True)
             weighted = {} if outputs.members is None else {"members": outputs.members, "weights": outputs.weights}
             kept = {name: value for name, value in weighted.items() if value is not None}
             write_tensors(folder / f"{name}.safetensors", {"logits": outputs.logits, **kept})
@@ -191,7 +191,8 @@ def _run_training(
     wanted = (task.primary, candidate.settings.select)
 
     def validate(one: nn.Module) -> dict[str, float | None]:
-        return task.quick(*predict(one, candidate.preparation, context.experiment.data.validation), wanted)
+        said = predict(one, candidate.preparation, context.experiment.data.validation, shared=True)
+        return task.quick(*said, wanted)
 
     job = Job(
         module=module,
@@ -230,7 +231,7 @@ def _depends(
         for key in ("workers", "checkpoint_seconds", "device", "precision", "fast"):
             settings.pop(key)
         chosen = choose(candidate.settings.device, candidate.settings.precision, fast=candidate.settings.fast)
-        settings["computed"] = [str(chosen.device), chosen.name, chosen.channels_last]
+        settings["computed"] = [chosen.device.type, chosen.name, chosen.channels_last]
         if candidate.settings.select in ("f1", "auc", "average_precision"):  # these are of the positive class
             settings["positive"] = context.experiment.task.positive
     return {

@@ -15,8 +15,10 @@ from limbeck.evaluation.statistics import interval
 from limbeck.files import make_folder, read_json, write_bytes, write_json
 from limbeck.pipeline.run import execute
 from limbeck.recipe.recipe import Recipe
+from limbeck.training.distributed import processes
 
 
+@processes()
 def sweep(
     recipe: Recipe,
     grid: Mapping[str, Sequence[Any]],

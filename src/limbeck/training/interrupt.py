@@ -21,14 +21,19 @@ class Interrupted(LimbeckError):
 class StopSignal:
     """A context that notes SIGINT and SIGTERM instead of dying of them; a second one is not waited for.
 
+    Args:
+        patient: of several processes, which may be told twice (by torchrun, and by the scheduler or terminal): later
+            signals change nothing.
+
     Example:
         >>> with StopSignal() as stop:
         ...     stop.number is None
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self.number: int | None = None
+        self._patient = patient
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -51,6 +56,6 @@ class StopSignal:
             raise Interrupted(self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        if self.number is not None and not self._patient:
             raise Interrupted(number)
-        self.number = number
+        self.number = self.number or number

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from limbeck.data.batch import Batch
 from limbeck.data.batches import batches, steps_per_epoch
@@ -22,6 +25,7 @@ from limbeck.files import Journal, remove_strays
 from limbeck.objective import Objective
 from limbeck.outputs import Outputs
 from limbeck.teachers import Teacher
+from limbeck.training.distributed import world
 from limbeck.training.interrupt import StopSignal
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.precision import Precision, choose
@@ -84,7 +88,8 @@ def fit(job: Job) -> Fit:
     """Train ``job.module``, from its checkpoint if it has one.
 
     The order of samples, their views and dropout depend on (seed, epoch, step) only, so a stopped and resumed training
-    ends in the same weights as one that was not stopped (same torch, processor, threads and precision).
+    ends in the same weights as one that was not stopped (same torch, processor, threads, precision and processes).
+    Several processes train one model: each computes its part of every batch, and the first one writes.
 
     Raises:
         NumericsError: if a term or a gradient is not finite; that step does not reach the weights.
@@ -94,14 +99,16 @@ def fit(job: Job) -> Fit:
     state, steps = _prepare(job, precision), steps_per_epoch(job.split, job.settings.batch_size)
     remove_strays(job.folder)
     checkpoint, journal = job.folder / CHECKPOINT, Journal(job.folder / "metrics.jsonl")
-    if checkpoint.exists():
+    if world().agreed(checkpoint.exists()):
         changed = state.load(checkpoint, job.key)
         if changed:
             job.reporter.say(f"bit-identical resuming is not promised: {', '.join(changed)}")
     journal.truncate(state.progress.journal)
+    if world().several and any(isinstance(one, _BatchNorm) for one in job.module.modules()):
+        job.reporter.say("BatchNorm: each process normalizes its part of a batch; the averages are the first one's")
     job.reporter.begin(job.title, job.settings.epochs, steps, len(job.split))
     try:
-        with StopSignal() as stop:
+        with StopSignal(patient=world().several) as stop:
             keeper = _Keeper(state, checkpoint, job, stop)
             while state.progress.epoch < job.settings.epochs and not state.progress.stopped:
                 _epoch(job, state, precision, keeper)
@@ -109,6 +116,7 @@ def fit(job: Job) -> Fit:
                 keeper.epoch_done()
     finally:
         job.reporter.end()
+        state.replica.release()
         if state.backbone is not None:
             state.backbone.release()
     last = {name: value.detach().cpu().clone() for name, value in state.evaluated.state_dict().items()}
@@ -123,16 +131,27 @@ class _Keeper:
         self._state, self._path, self._key, self._stop = state, path, job.key, stop
         self._every = job.settings.checkpoint_seconds
         self._time = time.monotonic()
+        self._leaving = False
+
+    def summed(self, values: list[float]) -> list[float]:
+        """Add numbers over the processes, and agree to leave after this step if one of them got a signal."""
+        *found, asked = world().summed([*values, float(self._stop.number is not None)])
+        self._leaving = asked > 0
+        return found
 
     def step_done(self) -> None:
-        if self._stop.number is not None or time.monotonic() - self._time >= self._every:
+        leaving = self._leaving if world().several else self._stop.number is not None
+        if leaving or time.monotonic() - self._time >= self._every:
             self._save()
+        if leaving:
+            self._stop.number = self._stop.number or signal.SIGTERM
             self._stop.raise_if_set()
 
     epoch_done = step_done
 
     def _save(self) -> None:
-        self._state.save(self._path, self._key)
+        if world().rank == 0:
+            self._state.save(self._path, self._key)
         self._time = time.monotonic()
 
 
@@ -174,25 +193,28 @@ def _epoch(job: Job, state: State, precision: Precision, keeper: _Keeper) -> Non
         sampling=settings.sampling,
         start=progress.batch,
         workers=settings.workers,
+        part=(world().rank, world().size),
     )
     began = time.monotonic()
     for batch in stream:
-        loss = _step(job, state, precision, batch)
+        loss, samples = _step(job, state, precision, batch, keeper)
         progress.batch += 1
         progress.step += 1
-        job.reporter.batch(progress.epoch + 1, progress.batch, len(batch), loss)
+        job.reporter.batch(progress.epoch + 1, progress.batch, samples, loss)
         progress.seconds += (now := time.monotonic()) - began
         began = now
         keeper.step_done()
 
 
-def _step(job: Job, state: State, precision: Precision, batch: Batch) -> float:
-    """One optimizer step on one batch; a step that is not finite leaves weights and buffers as they were."""
-    precision.seed(stream_seed(job.seed, state.progress.step))  # dropout is addressed, not consumed
+def _step(job: Job, state: State, precision: Precision, batch: Batch, keeper: _Keeper) -> tuple[float, int]:
+    """One optimizer step: its loss and samples; if it is not finite, weights and buffers stay as they were."""
+    # Dropout is addressed, not consumed.
+    precision.seed(stream_seed(job.seed, state.progress.step, world().rank))
     state.optimizer.zero_grad(set_to_none=True)
     state.hold_buffers()
     try:
-        total = _gradient(job, state, precision, batch)
+        total, samples = _gradient(job, state, precision, batch, keeper)
+        state.share_buffers()
         _check_gradient(job, state, batch)
     except NumericsError:
         state.undo()
@@ -202,20 +224,35 @@ def _step(job: Job, state: State, precision: Precision, batch: Batch) -> float:
     state.schedule.step()
     if state.averaged is not None:
         state.averaged.update_parameters(state.module)
-    return total
+    return total, samples
 
 
-def _gradient(job: Job, state: State, precision: Precision, batch: Batch) -> float:
-    """The gradient of a batch, computed in ``accumulate`` pieces, and its loss."""
+def _gradient(job: Job, state: State, precision: Precision, batch: Batch, keeper: _Keeper) -> tuple[float, int]:
+    """The gradient of a whole batch, whose part here is computed in ``accumulate`` pieces; its loss and samples."""
     pieces = min(job.settings.accumulate, max(len(batch) // 2, 1))
-    counts = job.objective.counts(batch.target, mixed=batch.mixed) if pieces > 1 else None
-    total = 0.0
-    for start, length in _pieces(len(batch), pieces):
-        part = batch.narrow(start, length) if pieces > 1 else batch
-        loss, terms, student = _forward(job, state, precision, part, counts)
-        state.scaler.scale(loss).backward()
-        total += _add(state.sums, loss, terms, student, part, length / len(batch))
-    return total
+    parts = [batch.narrow(*piece) for piece in _pieces(len(batch), pieces)] if pieces > 1 else [batch]
+    counts = _counts(job, batch, keeper) if pieces > 1 or world().several else None
+    samples = len(batch) if counts is None else int(counts["samples"])
+    rows: list[list[float]] = []
+    for number, part in enumerate(parts, start=1):
+        last = number == len(parts)
+        loss, terms, student = state.replica.forward(partial(_forward, job, state, precision, part, counts), last=last)
+        rows.append(_row(loss, terms, student, part, samples))
+        if last and world().several:  # a process whose loss is not finite does not come here, nor do then the others
+            rows = [world().summed([sum(column) for column in zip(*rows, strict=True)])]
+        state.replica.backward(state.scaler.scale(loss if batch.counted else 0 * loss))
+    for row in rows:
+        state.sums += torch.tensor(row, dtype=state.sums.dtype)
+    return sum(row[1] for row in rows), samples
+
+
+def _counts(job: Job, batch: Batch, keeper: _Keeper) -> dict[str, Tensor]:
+    """What the objective divides by: counts of the whole batch, over all processes."""
+    counts = job.objective.counts(batch.target, mixed=batch.mixed)
+    if not world().several:
+        return counts
+    found = keeper.summed([float(one) * batch.counted for one in counts.values()])
+    return {name: torch.tensor(one).to(counts[name]) for name, one in zip(counts, found, strict=True)}
 
 
 def _forward(
@@ -230,13 +267,13 @@ def _forward(
     return loss, terms, student
 
 
-def _add(sums: Tensor, loss: Tensor, terms: dict[str, Tensor], student: Outputs, batch: Batch, share: float) -> float:
-    """Add one piece to the epoch's sums: batches, loss, right answers, labeled samples, then each term."""
-    value = float(loss.detach())
-    row = [share, value, *batch.right(student.logits.detach().argmax(dim=1).cpu())]
-    row += [float(term) for term in terms.values()]  # a piece's own part of the batch's mean
-    sums += torch.tensor(row, dtype=sums.dtype)
-    return value
+def _row(loss: Tensor, terms: dict[str, Tensor], student: Outputs, batch: Batch, samples: int) -> list[float]:
+    """What a piece adds to the epoch's sums: batches, loss, right answers, labeled samples, then each term."""
+    if not batch.counted:
+        return [0.0] * (4 + len(terms))
+    right = batch.right(student.logits.detach().argmax(dim=1).cpu())
+    own = [float(term) for term in terms.values()]  # a piece's own part of the batch's mean
+    return [len(batch) / samples, float(loss.detach()), *right, *own]
 
 
 def _check_gradient(job: Job, state: State, batch: Batch) -> None:
@@ -263,7 +300,7 @@ def _not_finite(gradient: Tensor | None) -> bool:
 def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
     """Validate, note the best weights, write the journal's line, and move to the next epoch."""
     progress, settings = state.progress, job.settings
-    metrics = job.validate(state.evaluated)
+    metrics = world().agreed(job.validate(state.evaluated))
     state.module.train()
     score = _score(settings, metrics)
     least = settings.early_stopping.min_delta if settings.early_stopping else 0.0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
+from limbeck.training.distributed import world
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,13 +66,14 @@ class Precision:
 
         Example:
             >>> sorted(choose("cpu", fast=False).environment())
-            ['device', 'memory format', 'precision', 'processor', 'threads', 'torch']
+            ['device', 'memory format', 'precision', 'processes', 'processor', 'threads', 'torch']
         """
         cuda = self.device.type == "cuda"
         return {
             "torch": str(torch.__version__),
             "processor": torch.backends.cpu.get_cpu_capability(),
             "threads": str(torch.get_num_threads()),
+            "processes": str(world().size),
             "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
             "precision": self.name,
             "memory format": "channels last" if self.channels_last else "contiguous",
@@ -101,16 +103,21 @@ def has_bf16(device: torch.device) -> bool:
 def find_device(name: str = "auto") -> torch.device:
     """The device called ``name``; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
 
+    Of several processes on CUDA, each has the GPU of its own number on its machine.
+
     Raises:
         RecipeError: if this machine does not have it.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
+        mps = available["mps"] and not world().several  # which torch.distributed does not know
+        name = "cuda" if available["cuda"] else "mps" if mps else "cpu"
     kind = name.partition(":")[0]
     if not available.get(kind, False):
         raise RecipeError(f"device '{name}' is not on this machine", cure="set device: auto")
-    return torch.device(name)
+    if world().several and name not in ("cpu", "cuda"):
+        raise RecipeError(f"device '{name}' is not for several processes", cure="set device: auto")
+    return torch.device(f"cuda:{world().local}" if world().several and kind == "cuda" else name)
 
 
 def choose(device: str = "auto", precision: str = "auto", *, fast: bool = True) -> Precision:

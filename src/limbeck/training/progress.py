@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from limbeck.training.distributed import world
+
 
 class Reporter(Protocol):
     """Told what happens; shows it or not."""
@@ -108,8 +110,8 @@ class Bars(Silent):
 
 
 def reporter(*, quiet: bool = False) -> Reporter:
-    """Bars on a terminal, lines elsewhere, nothing when ``quiet``."""
-    if quiet:
+    """Bars on a terminal, lines elsewhere, nothing when ``quiet`` or when another process shows it."""
+    if quiet or world().rank:
         return Silent()
     return Bars() if sys.stderr.isatty() else Lines()
 

@@ -21,6 +21,8 @@ from limbeck.training.checkpoint import (
     part,
     save_checkpoint,
 )
+from limbeck.training.distributed import world
+from limbeck.training.replica import Replica
 from limbeck.training.transfer import Backbone
 
 
@@ -60,6 +62,7 @@ class State:
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.replica = Replica(self.module)
         self._buffers = list(self.module.buffers())
         self._held = [buffer.clone() for buffer in self._buffers]
 
@@ -76,6 +79,10 @@ class State:
         """Note the buffers (BatchNorm's averages) before a step: the forward pass changes them."""
         if self._buffers:
             torch._foreach_copy_(self._held, self._buffers)
+
+    def share_buffers(self) -> None:
+        """Give all processes the buffers of the first one, whose part of the batch they are averages of."""
+        world().copy(self._buffers)
 
     def undo(self) -> None:
         """Put the buffers back and drop the gradient of a step that is refused."""

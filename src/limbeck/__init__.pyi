@@ -19,7 +19,10 @@ from .recipe.recipe import Recipe as Recipe
 from .teachers import Ensemble as Ensemble
 from .teachers import FunctionTeacher as FunctionTeacher
 from .teachers import ModuleTeacher as ModuleTeacher
+from .teachers import OnnxTeacher as OnnxTeacher
+from .teachers import SklearnTeacher as SklearnTeacher
 from .teachers import Teacher as Teacher
 from .teachers import as_teacher as as_teacher
+from .teachers import reordered as reordered
 
 __version__: str

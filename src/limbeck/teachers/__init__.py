@@ -2,20 +2,26 @@
 
 from limbeck.teachers.checks import check_logits, detect_probabilities
 from limbeck.teachers.ensemble import Ensemble, as_teacher
+from limbeck.teachers.estimator import SklearnTeacher
 from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher, evaluating
+from limbeck.teachers.onnx import OnnxTeacher
 from limbeck.teachers.protocol import Normalize, Place, Teacher
 from limbeck.teachers.recorded import Recorded
+from limbeck.teachers.reordered import reordered
 
 __all__ = [
     "Ensemble",
     "FunctionTeacher",
     "ModuleTeacher",
     "Normalize",
+    "OnnxTeacher",
     "Place",
     "Recorded",
+    "SklearnTeacher",
     "Teacher",
     "as_teacher",
     "check_logits",
     "detect_probabilities",
     "evaluating",
+    "reordered",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import ModelError
 from limbeck.outputs import Outputs
+from limbeck.teachers.estimator import SklearnTeacher, is_estimator
 from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher
 from limbeck.teachers.protocol import Normalize, Place, Teacher
 from limbeck.teachers.recorded import Recorded
@@ -81,7 +82,9 @@ class Ensemble:
 
 
 def as_teacher(value: Any, normalization: Normalize | None = None) -> Teacher:
-    """Make a teacher of a module, a function, or a list of them (an ensemble); a teacher is returned as it is.
+    """Make a teacher of a module, a function, a fitted estimator, or a list of them (an ensemble).
+
+    A teacher is returned as it is.
 
     Args:
         value: what shall teach.
@@ -104,7 +107,11 @@ def as_teacher(value: Any, normalization: Normalize | None = None) -> Teacher:
         return Ensemble(value, normalization=normalization)
     if isinstance(value, Teacher) and not isinstance(value, type):
         return value
+    if is_estimator(value):
+        return SklearnTeacher(value)
     if callable(value) and not isinstance(value, type):
         return FunctionTeacher(value, normalization)
     found = f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
-    raise ModelError(f"{found} is no teacher", cure="give a torch module, a function, or a list of them")
+    raise ModelError(
+        f"{found} is no teacher", cure="give a torch module, a function, a fitted estimator, or a list of them"
+    )

@@ -30,6 +30,35 @@ def test_parameters(name: str, shape: tuple[int, ...], options: dict[str, object
     assert module.eval()(torch.zeros(2, *shape)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(
+    ("depth", "width", "published"), [(20, 16, 0.27), (32, 16, 0.46), (44, 16, 0.66), (56, 16, 0.85), (110, 16, 1.7)]
+)
+def test_residual_networks_have_the_published_sizes(depth: int, width: int, published: float) -> None:
+    """Table 6 of He et al., 2016; and counted by hand: shortcuts have no parameters (option A)."""
+    module = build("limbeck/resnet", input_shape=(3, 32, 32), classes=10, options={"depth": depth, "width": width})
+    assert round(parameters(module) / 1e6, 1 if published > 1 else 2) == published
+    n, w = (depth - 2) // 6, width
+    convolutions = 27 * w + 9 * (2 * n * w * w + (2 + 4 * (2 * n - 1)) * w * w + (8 + 16 * (2 * n - 1)) * w * w)
+    norms = 2 * w + 2 * (2 * n * (w + 2 * w + 4 * w))
+    assert parameters(module) == convolutions + norms + 4 * w * 10 + 10
+
+
+def test_a_residual_block_is_the_sum_of_both_ways() -> None:
+    """With its second norm at zero a block is its shortcut: every second pixel, and zeros for the new channels."""
+    module = build("limbeck/resnet", input_shape=(1, 9, 8), classes=2, options={"depth": 8, "width": 4}).eval()
+    block = module.blocks[1]
+    for parameter in block.layers[4].parameters():
+        nn.init.zeros_(parameter)
+    x = torch.rand(2, 4, 9, 8)
+    found = block(x)
+    assert found.shape == (2, 8, 5, 4)
+    assert torch.equal(found[:, :4], x[:, :, ::2, ::2])
+    assert not found[:, 4:].any()
+    assert module(torch.rand(3, 1, 9, 8)).shape == (3, 2)
+    with pytest.raises(ModelError, match=r"depth 18, expected 6n \+ 2"):
+        build("limbeck/resnet", input_shape=(3, 32, 32), classes=2, options={"depth": 18})
+
+
 def test_macs_of_the_mnist_teacher_by_hand() -> None:
     module = build("limbeck/conv_mnist", input_shape=(1, 28, 28), classes=10)
     assert macs(module, (1, 28, 28)) == 26 * 26 * 32 * 9 + 23 * 23 * 64 * 32 * 9 + 7744 * 128 + 128 * 10

@@ -2,12 +2,14 @@
 
 from limbeck.models.lookup import build, user_models
 from limbeck.models.published import published_normalization
+from limbeck.models.resnet import CifarResNet
 from limbeck.models.small import CNN5, MLP, ConvMNIST, DigitsStudent, DigitsTeacher
 from limbeck.models.weights import load_weights
 
 __all__ = [
     "CNN5",
     "MLP",
+    "CifarResNet",
     "ConvMNIST",
     "DigitsStudent",
     "DigitsTeacher",

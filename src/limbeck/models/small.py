@@ -26,7 +26,7 @@ class ConvMNIST(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...] = (1, 28, 28), classes: int = 10, dropout: float = 0.5) -> None:
         super().__init__()
-        channels, height, width = _image_shape("conv_mnist", input_shape, smallest=8)
+        channels, height, width = image_shape("conv_mnist", input_shape, smallest=8)
         rows, columns = ((side - 2 - 1 - 2) // 2 for side in (height, width))
         self.features = nn.Sequential(
             nn.Conv2d(channels, 32, 3),
@@ -99,7 +99,7 @@ class CNN5(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...] = (3, 32, 32), classes: int = 10, width: int = 32) -> None:
         super().__init__()
-        channels = _image_shape("cnn5", input_shape, smallest=8)[0]
+        channels = image_shape("cnn5", input_shape, smallest=8)[0]
         layers: list[nn.Module] = []
         for out, halve in (
             (width, True),
@@ -131,7 +131,7 @@ class DigitsTeacher(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, dropout: float = 0.3) -> None:
         super().__init__()
-        channels, height, width = _image_shape("digits_teacher", input_shape, smallest=4)
+        channels, height, width = image_shape("digits_teacher", input_shape, smallest=4)
         self.features = nn.Sequential(
             nn.Conv2d(channels, 32, 3, padding=1, bias=False),
             nn.BatchNorm2d(32),
@@ -164,7 +164,7 @@ class DigitsStudent(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...] = (1, 8, 8), classes: int = 10) -> None:
         super().__init__()
-        channels, height, width = _image_shape("digits_student", input_shape, smallest=4)
+        channels, height, width = image_shape("digits_student", input_shape, smallest=4)
         self.features = nn.Sequential(
             nn.Conv2d(channels, 8, 3, padding=1),
             nn.ReLU(),
@@ -179,7 +179,8 @@ class DigitsStudent(nn.Module):
         return self.classifier(self.features(images))
 
 
-def _image_shape(name: str, shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+def image_shape(name: str, shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    """``(C, H, W)`` of inputs that are images and large enough, or ModelError."""
     if len(shape) != 3 or min(shape[1:]) < smallest:
         raise ModelError(
             f"limbeck/{name} takes images (C, H, W) of at least {smallest}×{smallest}, "

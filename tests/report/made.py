@@ -96,3 +96,72 @@ def make_run(
 def write(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
+
+
+def add_scores(folder: Path, *, positive: str = "dog", metric: str = "accuracy", site: str = "A") -> Path:
+    """The keys of scores, slices and intervals, as newer runs have them, with numbers that are easy to follow."""
+    for file in (folder / "evaluation").glob("*-seed*.json"):
+        found = json.loads(file.read_text())
+        shift = {"teacher": 0.09, "control": 0.0, "student": 0.06}[found["role"]]
+        test = found["selected"]["test"]
+        test["reliability"] = {
+            "bins": [
+                {"confidence": 0.55, "accuracy": 0.40, "count": 25},
+                {"confidence": 0.95, "accuracy": 0.90 + shift, "count": 75},
+            ]
+        }
+        names = [one["class"] for one in test["per_class"]]
+        test["pr"] = {
+            name: {"recall": [0.5, 1.0], "precision": [1.0, 0.5], "average_precision": 0.6 + 0.01 * at + shift}
+            for at, name in enumerate(names)
+        }
+        test["roc"] = {positive: {"fpr": [0.0, 0.0, 1.0, 1.0], "tpr": [0.0, 0.5, 0.5, 1.0], "auc": 0.5 + shift}}
+        test["operating_point"] = {
+            "threshold": 0.3125, "specificity_wanted": 0.9, "specificity": 0.875, "sensitivity": 0.7 + shift,
+            "chosen_on": "validation", "sampling": {"sensitivity": {"low": 0.61, "high": 0.79}},
+        }  # fmt: skip
+        test["sampling"] = {metric: {"low": 0.8 + shift, "high": 0.9 + shift, "method": "wilson"}}
+        test["slices"] = {"site": [
+            {"value": site, "samples": 70, "few": False, "accuracy": 0.81 + shift, "balanced_accuracy": 0.71,
+             "majority_baseline": 0.45},
+            {"value": "B", "samples": 15, "few": True, "accuracy": 0.82 + shift, "balanced_accuracy": None,
+             "majority_baseline": 0.66},
+        ]}  # fmt: skip
+        write(file, found)
+    summary = json.loads((folder / "summary.json").read_text())
+    for model in summary["models"].values():
+        extra = {"balanced_accuracy": 0.777, "auc": 0.888, "average_precision": 0.555, "f1": 0.666}
+        model["metrics"]["test"] |= extra
+        for one in model["runs"]:
+            for which in ("selected", "last"):
+                one["metrics"][which]["test"] |= extra
+    paired = {**summary["difference"], "metric": metric}
+    write(folder / "summary.json", {**summary, "metric": metric, "positive": positive, "difference": paired})
+    return folder
+
+
+def add_pictures(folder: Path, *, name: str = "pets/rex.jpg", why: str = "it is not a single torch module") -> Path:
+    """Galleries of several kinds, and explanation maps: drawn, zero everywhere, and none."""
+    kinds = {"teacher_right": 30, "control_right": 4, "both_wrong": 2, "surest_errors": 32}
+    said = {role: {"class": "dog", "probability": 0.876} for role in ("teacher", "control", "student")}
+    file = folder / "evaluation/gallery/100.jpg"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.effect_noise((120, 90), 64).save(file)
+    items = [
+        {"kind": kind, "file": "evaluation/gallery/100.jpg", "index": 7, "target": "cat", "name": name, "models": said}
+        for kind in kinds
+    ]
+    write(folder / "evaluation/gallery.json", {"split": "test", "totals": kinds, "items": items})
+    maps = {
+        "teacher": {"method": None, "layer": None, "why": why},
+        "control": {"method": "gradient", "layer": None, "size": [90, 120]},
+        "student": {"method": "grad-cam", "layer": "features.9", "size": [4, 5]},
+    }
+    models = {
+        "teacher": {"class": "cat", "probability": 0.9, "file": None},
+        "control": {"class": "dog", "probability": 0.6, "file": ""},
+        "student": {"class": "dog", "probability": 0.7, "file": "evaluation/gallery/100.jpg"},
+    }
+    item = {"file": "evaluation/gallery/100.jpg", "index": 7, "target": "cat", "name": name, "models": models}
+    write(folder / "evaluation/explain.json", {"split": "test", "methods": maps, "items": [item]})
+    return folder

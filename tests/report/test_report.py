@@ -103,25 +103,41 @@ PAYLOADS = [
 ]
 
 
-@pytest.mark.parametrize("where", ["classes", "name", "finding", "file"])
+@pytest.mark.parametrize("where", ["classes", "name", "finding", "file", "slices", "pictures", "search"])
 def test_fifty_payloads_stay_text(tmp_path: Path, where: str) -> None:
     assert len(PAYLOADS) == 50
+    joined = "".join(PAYLOADS)
+    finding = [
+        {"code": one, "severity": one, "message": one, "evidence": {one: [one, {one: one}]}, "cause": one, "cure": one}
+        for one in PAYLOADS
+    ]
     changes: dict[str, Any] = {
         "classes": {"classes": [*PAYLOADS[:12], *CLASSES_REST]},
-        "name": {"name": "".join(PAYLOADS)},
-        "finding": {"findings": [{"code": one, "severity": one, "message": one} for one in PAYLOADS]},
-        "file": {"file_name": "".join(PAYLOADS)},
+        "name": {"name": joined},
+        "finding": {"findings": finding},
+        "file": {"file_name": joined},
     }
-    folder = make_run(tmp_path / "r", **changes[where])
+    folder = make_run(tmp_path / "r", **changes.get(where, {}))
+    if where == "classes":
+        made.add_scores(folder, positive=PAYLOADS[0])
+    if where == "slices":
+        made.add_scores(folder, site=joined)
+    if where == "pictures":
+        made.add_pictures(folder, name=joined, why=joined)
+    if where == "search":
+        changed = json.loads((folder / "summary.json").read_text())
+        changed["objective_search"] = {"tried": [{one: one for one in PAYLOADS}]}
+        (folder / "summary.json").write_text(json.dumps(changed))
     text = write_report(folder).read_text(encoding="utf-8")
     page = Page(text)
     assert not [tag for tag, _ in page.tags if tag in {"script", "iframe", "object", "embed", "base", "form", "link"}]
     for tag, attributes in page.tags:
         for name, value in attributes.items():
             assert not name.startswith("on"), (tag, name)
-            assert "javascript:" not in (value or "") or name in {"title", "alt", "class"}, (tag, name, value)
+            allowed = {"title", "alt", "class", "aria-label"}
+            assert "javascript:" not in (value or "") or name in allowed, (tag, name, value)
         if tag == "img":
-            assert (attributes["src"] or "").startswith("data:image/png;base64,")
+            assert (attributes["src"] or "").startswith(("data:image/png;base64,", "data:image/jpeg;base64,"))
     assert "alert(1" in html.unescape(text)  # the payload is there, as text
     assert "<script" not in text.lower()
 
@@ -170,6 +186,113 @@ def test_what_is_missing_is_left_out_or_said(tmp_path: Path, change: str) -> Non
     assert ("by epoch" in str(page.tags)) == (change != "curves")
 
 
+def test_scores_are_shown_for_each_model(tmp_path: Path) -> None:
+    page = page_of(made.add_scores(make_run(tmp_path / "r")))
+    labels = [one.get("aria-label") for tag, one in page.tags if tag == "svg"]
+    assert [one for one in labels if one and one.startswith("reliability")] == [
+        f"reliability of the {role}" for role in ("teacher", "control", "student")
+    ]
+    assert sum("precision against recall" in (one or "") for one in labels) == 1  # of the positive class alone
+    assert "true against false positive rate" in labels
+    assert "student, test, seed 1: calibration error 3.10 %" in page.text
+    for row in ("95.0 % 99.0 % 75", "55.0 % 40.0 % 25"):  # teacher's bins: confidence, accuracy, count
+        assert row in " ".join(page.cells)
+    # The interval of the draw of the samples, of the seed that ships; the operating point; the slices.
+    assert "80.00 to 90.00 (control), 86.00 to 96.00 (student)" in page.text
+    assert "0.3125 90.0 % validation 87.50 % – 76.00 % 61.00 to 79.00" in " ".join(page.cells)
+    assert "70 45.0 % 90.0 % 81.0 % 87.0 % 71.0 % 71.0 % 71.0 %" in " ".join(page.cells)
+    assert "15 (few) 66.0 % 91.0 % 82.0 % 88.0 % – – –" in " ".join(page.cells)
+
+
+def test_columns_of_the_results_are_those_that_say_something(tmp_path: Path) -> None:
+    page = page_of(made.add_scores(make_run(tmp_path / "r"), metric="f1"))
+    heads = [
+        "model", "seeds", "F1", "95 % interval of F1", "to control, points", "accuracy", "balanced accuracy", "AUC",
+        "average precision", "calibration error", "agrees with teacher",
+    ]  # fmt: skip
+    assert page.cells[: len(heads)] == heads
+    rows = page.cells[len(heads) :]
+    row = rows.index("most frequent class")
+    assert rows[row : row + len(heads)] == [
+        "most frequent class", "–", "–", "–", "–", "40.00 %", "33.33 %", "50.00 %", "–", "–", "–",
+    ]  # fmt: skip
+    assert "Models are compared by F1." in page.text
+    plain = page_of(make_run(tmp_path / "plain"))
+    assert "balanced accuracy" not in plain.cells
+    assert "AUC" not in plain.cells
+
+
+def test_a_loss_is_no_percentage(tmp_path: Path) -> None:
+    folder = made.add_scores(make_run(tmp_path / "r"), metric="loss")
+    summary = json.loads((folder / "summary.json").read_text())
+    heads, rows = results_rows(summary)
+    assert (heads[1], heads[3], heads[4]) == ("test loss", "to control", "accuracy")
+    assert rows[2][1:5] == ["0.2500", "–", "+0.0500 (+0.0200 to +0.0800)", "96.00 %"]
+    assert rows[3][4] == "40.00 %"
+    assert "0.8600 to 0.9600 (student)" in page_of(folder).text
+
+
+def test_of_many_classes_the_worst_are_drawn(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(14)]
+    folder = made.add_scores(make_run(tmp_path / "r", classes=names), positive="")
+    page = page_of(folder)
+    assert "Of 14 classes the 10 that the student orders worst." in page.text
+    for number, name in enumerate(names):
+        assert (f"Precision against recall of {name} ." in page.text) == (number < 10)
+
+
+def test_an_older_folder_shows_nothing_of_what_it_lacks(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "r", findings=[{"code": "x", "severity": "info", "message": "as it was"}]))
+    headings = [one.get("id") for tag, one in page.tags if tag == "h2"]
+    assert headings == [
+        "results", "findings", "sizes", "curves", "epochs", "confusion", "classes", "gallery", "files", "made",
+    ]  # fmt: skip
+    assert "as it was" in page.text
+    for word in ("usual cause", "evidence", "another uncertainty", "None"):
+        assert word not in page.text
+
+
+def test_findings_stand_by_severity_with_evidence_cause_and_cure(tmp_path: Path) -> None:
+    found = [
+        {"code": "c1", "severity": "info", "message": "m1", "evidence": {}, "cause": "", "cure": ""},
+        {"code": "c2", "severity": "error", "message": "m2", "evidence": {"gap": 0.123456, "of": ["a", None]},
+         "cause": "why2", "cure": "do2"},
+        {"code": "c3", "severity": "warning", "message": "m3"},
+    ]  # fmt: skip
+    text = page_of(make_run(tmp_path / "r", findings=found)).text
+    order = ["Errors", "m2", "gap 0.1235; of a, –", "why2", "do2", "Warnings", "m3", "To know", "m1"]
+    places = [text.index(one, text.index("Findings")) for one in order]
+    assert places == sorted(places)
+
+
+def test_galleries_tell_their_kind_and_how_many_there_are(tmp_path: Path) -> None:
+    page = page_of(made.add_pictures(make_run(tmp_path / "r")))
+    for words in (
+        "The student is wrong, the teacher right 1 of 30.",
+        "The student is wrong, its control right 1 of 4.",
+        "Student and teacher are wrong 1 of 2.",
+        "The student's surest errors 1 of 32.",
+        "pets/rex.jpg truth cat teacher : dog (88 %)",
+    ):
+        assert words in page.text.replace("teacher: ", "teacher : "), words
+    pictures = [one for tag, one in page.tags if tag == "img"]
+    assert all((one["src"] or "").startswith("data:image/jpeg;base64,") for one in pictures)
+    assert all(one["alt"] for one in pictures)
+
+
+def test_each_map_says_what_it_is(tmp_path: Path) -> None:
+    page = page_of(made.add_pictures(make_run(tmp_path / "r")))
+    assert "Teacher: no map (it is not a single torch module)." in page.text
+    assert "Control: the input's gradient." in page.text
+    assert "Student: Grad-CAM of layer features.9 , 4×5 positions." in page.text
+    cells = [one.replace("\u00a0", " ") for one in page.cells]
+    assert "no mapcat (90 %)" in cells
+    assert "the map is zero everywheredog (60 %) – wrong" in cells
+    assert "dog (70 %) – wrong" in cells
+    alts = [one["alt"] for tag, one in page.tags if tag == "img"]
+    assert "Grad-CAM of the student for dog, sample 7, pets/rex.jpg" in alts
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut", "lacking"])
 def test_a_damaged_summary_is_named(tmp_path: Path, damage: str) -> None:
     folder = make_run(tmp_path / "r")
@@ -196,6 +319,8 @@ def test_a_picture_outside_the_folder_is_refused(tmp_path: Path) -> None:
 def test_the_page_stays_below_six_megabytes(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "r", pictures=24, picture=(360, 360))
     assert 500_000 < write_report(folder).stat().st_size < 6_000_000
+    more = make_run(tmp_path / "more", pictures=60, picture=(370, 370))
+    assert 3_000_000 < write_report(more).stat().st_size < 6_000_000
 
 
 def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
@@ -226,7 +351,8 @@ MEASURE = """<!doctype html><meta charset=utf-8><body style="margin:0">
 @pytest.mark.skipif(CHROMIUM is None or sys.platform == "win32", reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_in_a_browser(tmp_path: Path, width: int) -> None:
-    page = write_report(make_run(tmp_path / "r", pictures=6, classes=["a" * 60, "dog", "cow"]))
+    folder = made.add_scores(make_run(tmp_path / "r", classes=["a" * 60, "dog", "cow"]), site="s" * 70)
+    page = write_report(made.add_pictures(folder, name="folder/" * 12 + "x.jpg"))
     for scheme in (0, 1):  # dark, light
         picture = tmp_path / f"{width}-{scheme}.png"
         size = f"--window-size={max(width, 500)},1200"

@@ -13,7 +13,7 @@ from limbeck.data.split import Split
 from limbeck.evaluation.drawing import drawable, encoded, shown
 from limbeck.files import write_bytes, write_json
 
-LIMITS = {"teacher_right": 14, "control_right": 7, "both_wrong": 7, "surest_errors": 7}  # most pictures of a kind
+LIMITS = {"teacher_right": 12, "control_right": 6, "both_wrong": 6, "surest_errors": 6}  # most pictures of a kind
 
 
 def write_gallery(

@@ -72,5 +72,6 @@ def svg(figure: Figure, title: str) -> str:
     for role, color in COLORS.items():
         text = text.replace(color, f"var(--{role.replace('_', '-')})")
     text = text.replace(INK, "currentColor").replace(FAINT, "var(--faint)")
+    text = re.sub(r" font-family: [^;\"]*", " font-family: inherit", text)
     # Without the namespace of links, href alone refers to the same page's definitions.
-    return text.replace("xlink:href", "href").replace(" font-family: sans-serif", " font-family: inherit")
+    return text.replace("xlink:href", "href")

@@ -13,7 +13,7 @@ from limbeck.report.read import NAMES
 
 def curves(lines: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]], part: str, metric: str, label: str) -> str:
     """A metric of every epoch: a thin line a seed, a color a role."""
-    with canvas(f"curves-{part}-{metric}", (6.4, 3.4)) as figure:
+    with canvas(f"curves-{part}-{metric}", (5.4, 3.1)) as figure:
         axes = figure.subplots()
         for role, seeds in lines.items():
             values = [[line[part].get(metric) for line in one] for one in seeds.values()]
@@ -36,7 +36,7 @@ def curves(lines: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]], part:
 def per_class(classes: Sequence[str], before: Sequence[float], after: Sequence[float]) -> str:
     """How each class's recall changes from control to student, in points."""
     change = [100 * (b - a) for a, b in zip(before, after, strict=True)]
-    with canvas("per-class", (6.4, 0.9 + 0.27 * len(classes))) as figure:
+    with canvas("per-class", (5.4, 0.9 + 0.25 * len(classes))) as figure:
         axes = figure.subplots()
         colors = [COLORS["student"] if value >= 0 else COLORS["control"] for value in change]
         axes.barh(range(len(classes)), change, color=colors, height=0.62)

@@ -115,7 +115,8 @@ def _seed(path: Path) -> tuple[str, int]:
 
 def _curves(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
     found: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for path in sorted(folder.glob("models/*/seed*/metrics.jsonl")):
+    paths = sorted(folder.glob("models/*/seed*/metrics.jsonl"))
+    for path in sorted(paths, key=lambda path: [*ROLES, path.parent.parent.name].index(path.parent.parent.name)):
         lines = Journal(path).read()
         seed = path.parent.name.removeprefix("seed")
         if lines and seed.isdigit():

@@ -9,7 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from limbeck.evaluation.names import is_share, title
+from limbeck.evaluation.names import is_share, shown, title
 from limbeck.files import write_text
 from limbeck.report import figures, numbers, scores, tables
 from limbeck.report.read import NAMES, Found, read_run
@@ -55,6 +55,7 @@ def page(found: Found) -> str:
         points=numbers.difference,
         evidence=tables.evidence,
         unbroken=numbers.unbroken,
+        shown=shown,
     )
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
@@ -89,7 +90,7 @@ def _figures(found: Found) -> dict[str, Any]:
     if found.curves:
         metric = found.metric if _every_epoch(found, found.metric) else "accuracy"
         unit = ", %" if is_share(metric) else ""
-        drawn["accuracy"] = figures.curves(found.curves, "validation", metric, f"validation {title(metric)}{unit}")
+        drawn["epochs"] = figures.curves(found.curves, "validation", metric, f"validation {title(metric)}{unit}")
         drawn["loss"] = figures.curves(found.curves, "train", "loss", "training loss")
     models = found.summary["models"]
     for key, text, unit in (
@@ -160,13 +161,13 @@ def _sampling(found: Found) -> list[tuple[str, str]]:
 def _galleries(found: Found) -> list[dict[str, Any]]:
     """The kinds of mistakes that have pictures; folders of an older limbeck hold the first kind only."""
     items, totals = found.gallery.get("items", []), found.gallery.get("totals", {})
-    shown_kinds = []
+    kinds = []
     for kind, text in KINDS.items():
         of_kind = [one for one in items if one.get("kind", "teacher_right") == kind and one.get("data")]
         if of_kind:
             total = totals.get(kind, len(of_kind))
-            shown_kinds.append({"kind": kind, "title": text, "total": total, "items": of_kind})
-    return shown_kinds
+            kinds.append({"kind": kind, "title": text, "total": total, "items": of_kind})
+    return kinds
 
 
 def _findings(found: Found) -> list[tuple[str, list[dict[str, Any]]]]:

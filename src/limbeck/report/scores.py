@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from limbeck.report.drawing import COLORS, DASHES, FAINT, INK, canvas, svg
 from limbeck.report.read import NAMES
 
-_SIZE = (4.2, 3.5)
+_SIZE = (4.2, 3.8)
 
 
 def reliability(role: str, bins: Sequence[Mapping[str, float]]) -> str:
@@ -46,14 +46,16 @@ def precision_recall(number: int, curves: Mapping[str, Mapping[str, Any]], preva
     with canvas(f"pr-{number}", _SIZE) as figure:
         axes = figure.subplots()
         for role, one in curves.items():
-            recall, precision = [0.0, *one["recall"]], [one["precision"][0], *one["precision"]]
+            # Before the first hit there is no recall, and so no step.
+            steps = [(r, p) for r, p in zip(one["recall"], one["precision"], strict=True) if r > 0]
+            recall, precision = zip((0.0, steps[0][1]), *steps, strict=True)
             label = f"{NAMES[role]}, {100 * one['average_precision']:.1f} %"
             line = {"color": COLORS[role], "ls": DASHES[role], "lw": 1.6, "label": label}
             axes.plot(recall, precision, drawstyle="steps-pre", **line)
         if prevalence is not None:
             axes.axhline(prevalence, color=INK, lw=0.8, ls=":", label=f"guessing, {100 * prevalence:.1f} %")
         _square(axes, "recall, %", "precision, %")
-        axes.legend(loc="lower left", fontsize=9)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=9)
         return svg(figure, f"precision against recall, class number {number + 1}")
 
 
@@ -75,7 +77,7 @@ def roc(curves: Mapping[str, Mapping[str, Any]], points: Mapping[str, Mapping[st
                 at = (1 - one["specificity"], one["sensitivity"])
                 axes.scatter(*at, s=52, color=COLORS[role], edgecolors=INK, linewidths=1, zorder=4)
         _square(axes, "false positive rate, %", "true positive rate, %")
-        axes.legend(loc="lower right", fontsize=9)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=9)
         return svg(figure, "true against false positive rate")
 
 

@@ -37,8 +37,7 @@ def results(found: Found) -> Table:
     """Every model on the split of comparison, and what always naming the most frequent class would give."""
     models, metric = found.summary["models"], found.metric
     student = models["student"]["metrics"][found.split]
-    names = list(dict.fromkeys([metric, "accuracy", *_telling(found), "macro_f1"]))
-    names = [name for name in names if name in student]
+    names = [name for name in dict.fromkeys([metric, "accuracy", *_telling(found)]) if name in student]
     heads = [
         "seeds",
         title(metric),
@@ -67,11 +66,11 @@ def results(found: Found) -> Table:
 
 
 def _telling(found: Found) -> list[str]:
-    """Metrics that say more than accuracy where classes are unequal or one of two is looked for."""
+    """Metrics that say what accuracy does not, where classes are unequal or one of them is looked for."""
     student, classes = found.summary["models"]["student"]["metrics"][found.split], len(found.classes)
     unequal = student.get("majority_baseline", 0) > 1.2 / classes
     ordering = ["auc", "average_precision"] if classes == 2 or found.positive else []
-    of_one = ["f1"] if found.positive else []
+    of_one = ["f1"] if found.positive else ["macro_f1"]
     return [*(["balanced_accuracy"] if unequal else []), *of_one, *ordering]
 
 
@@ -124,7 +123,8 @@ def slices(found: Found) -> dict[str, Table]:
     for column, values in scored.get("student", {}).items():
         roles = [role for role in scored if column in scored[role]]
         by_role = {role: {one["value"]: one for one in scored[role][column]} for role in roles}
-        names = [name for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity") if name in values[0]]
+        told = ["sensitivity", "specificity"] if "sensitivity" in values[0] else ["balanced_accuracy"]
+        names = [name for name in ("accuracy", *told) if name in values[0]]
         heads = ["samples", "majority", *(f"{title(name)}, {NAMES[role]}" for name in names for role in roles)]
         ranked = sorted(values, key=lambda one: -one["samples"])
         kept = [one for one in values if any(one is other for other in ranked[:MOST_ROWS])]

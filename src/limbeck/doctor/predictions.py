@@ -84,6 +84,7 @@ def constant(
     evidence = {"role": role, "split": split, "class": classes[top], "share": round(share, 4), "samples": total}
     evidence["share_of_labels"] = round(float(counts[top].sum()) / total, 4)
     if logits is not None and len(logits) > 1:
+        logits = logits.detach()
         spread = float((logits - logits[:1]).abs().max())
         if spread <= 1e-6 * max(1.0, float(logits.abs().max())):
             text = f"the {spoken(role)} gives the same logits for every {split} sample: they do not depend on the input"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,27 +209,28 @@ def _width(module: nn.Module, candidate: Candidate, split: Split) -> int:
 
 
 def _candidates(experiment: Experiment) -> list[tuple[str, Candidate]]:
-    teachers = experiment.teachers if isinstance(experiment.teachers, list) else []
-    return [*(("teacher", one) for one in teachers), ("student", experiment.student)]
+    return [*(("teacher", one) for one in experiment.candidates), ("student", experiment.student)]
 
 
 def _given(experiment: Experiment) -> Teacher | None:
     """The teacher, unless the run trains it."""
-    if isinstance(experiment.teachers, list) and any(one.settings is not None for one in experiment.teachers):
+    if any(one.settings is not None for one in experiment.candidates):
         return None
     return _as_teacher(experiment)
 
 
 def _as_teacher(experiment: Experiment) -> Teacher:
-    if not isinstance(experiment.teachers, list):
-        return experiment.teachers
-    members = [ModuleTeacher(one.make(experiment.seeds[0]), one.preparation) for one in experiment.teachers]
+    members = [
+        ModuleTeacher(one.make(experiment.seeds[0]), one.preparation) if isinstance(one, Candidate) else one
+        for one in experiment.teachers
+    ]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _published(experiment: Experiment) -> list[Finding]:
     asked, found = experiment.recipe, list[Finding]()
     specs = asked.get("teacher", []) if isinstance(asked.get("teacher"), list) else [asked.get("teacher", {})]
+    specs = [one for one in specs if not str(one.get("weights")).endswith(".onnx")]
     pairs = [*zip(specs, (one for role, one in _candidates(experiment) if role == "teacher"), strict=False)]
     for role, spec, candidate in [
         *(("teacher", spec, one) for spec, one in pairs),
@@ -254,9 +256,10 @@ def _sizes(experiment: Experiment) -> list[Finding]:
     found: dict[str, dict[str, int]] = {}
     for role, candidate in _candidates(experiment):
         module = candidate.make(experiment.seeds[0])
-        count = macs(module, candidate.preparation.shape(experiment.data.shape))
         one = found.setdefault(role, {"parameters": 0, "macs": 0})  # an ensemble's members add up
-        found[role] = {"parameters": one["parameters"] + parameters(module), "macs": one["macs"] + count}
+        one["parameters"] += parameters(module)
+        with suppress(AssertionError, RuntimeError):  # torch can not count every module
+            one["macs"] += macs(module, candidate.preparation.shape(experiment.data.shape))
     return not_smaller(found["student"], found.get("teacher", {}))
 
 

@@ -41,6 +41,7 @@ SUMMARY = {
 COMPARED = {
     "run": "a run", "data": "digits", "fingerprint": "abc", "split": "test", "teacher": 0.99, "control": 0.91,
     "student": 0.95, "difference": SUMMARY["difference"], "parameters": 3706, "weights_bytes": 1, "latency_ms": 0.05,
+    "metric": "accuracy", "majority_baseline": 0.1,
 }  # fmt: skip
 SWEPT = {
     "points": [

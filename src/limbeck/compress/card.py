@@ -26,8 +26,6 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
     student = models["student"]
     shipped = next(one for one in student["runs"] if one["seed"] == summary["shipped_seed"])
     use, metric = Use(told.get("fit", "whole"), told.get("range", "bytes")), summary.get("metric", "accuracy")
-    columns = _columns(metric, shipped["metrics"]["selected"])
-    rows = [_row(split, values, columns) for split, values in shipped["metrics"]["selected"].items()]
     lines = [
         f"# {_plain(run['name'])}: the distilled student",
         "",
@@ -49,18 +47,9 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         f"Selected epoch {shipped['selected_epoch']} of {shipped['last_epoch']} (chosen on validation), "
         f"seed {shipped['seed']}.",
         "",
-        *_table(["split", "samples", *(head for head, _ in columns)], rows),
+        *_by_split(shipped["metrics"]["selected"], metric),
         "",
-        *_table(
-            [
-                "model",
-                f"test {title(metric)}, selected epoch, mean over seeds",
-                "seeds",
-                "parameters",
-                "bytes of weights",
-            ],
-            [_model(role, model, metric) for role, model in models.items()],
-        ),
+        *_by_model(models, metric),
         "",
         "## Files",
         "",
@@ -154,8 +143,8 @@ def _export(one: Mapping[str, Any]) -> str:
     return f"- {_code(one['path'])}: {one['bytes']:,} bytes, sha256 `{one['sha256']}`, {accuracy}, {difference}"
 
 
-def _columns(metric: str, scored: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
-    """Heads and names of the metrics that are shown of each split: the one that models are compared by comes first."""
+def _by_split(scored: Mapping[str, Mapping[str, float]], metric: str) -> list[str]:
+    """The shipped student on each split; the metric that models are compared by comes first."""
     names = {
         metric: title(metric),
         "accuracy": "accuracy",
@@ -169,17 +158,24 @@ def _columns(metric: str, scored: Mapping[str, Mapping[str, float]]) -> list[tup
         "ece": "calibration error",
         "agreement": "agreement with the teacher",
     }
-    return [(head, name) for name, head in names.items() if any(name in values for values in scored.values())]
+    names = {name: head for name, head in names.items() if any(name in values for values in scored.values())}
+    return _table(
+        ["split", "samples", *names.values()],
+        [
+            [split, f"{values['samples']:,}", *(shown(name, values.get(name)) for name in names)]
+            for split, values in scored.items()
+        ],
+    )
 
 
-def _row(split: str, values: Mapping[str, float], columns: list[tuple[str, str]]) -> list[str]:
-    return [split, f"{values['samples']:,}", *(shown(name, values.get(name)) for _, name in columns)]
-
-
-def _model(role: str, model: Mapping[str, Any], metric: str) -> list[str]:
-    sizes = ["–" if model[key] is None else f"{model[key]:,}" for key in ("parameters", "weights_bytes")]
-    score = shown(metric, model["metrics"]["test"].get(metric))
-    return [role.replace("_", " "), score, str(max(len(model["runs"]), 1)), *sizes]
+def _by_model(models: Mapping[str, Mapping[str, Any]], metric: str) -> list[str]:
+    heads = ["model", f"test {title(metric)}, selected epoch, mean over seeds", "seeds", "parameters"]
+    rows = []
+    for role, model in models.items():
+        sizes = ["–" if model[key] is None else f"{model[key]:,}" for key in ("parameters", "weights_bytes")]
+        score = shown(metric, model["metrics"]["test"].get(metric))
+        rows.append([role.replace("_", " "), score, str(max(len(model["runs"]), 1)), *sizes])
+    return _table([*heads, "bytes of weights"], rows)
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> list[str]:

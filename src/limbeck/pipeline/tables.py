@@ -16,21 +16,26 @@ ROLES = ("student", "control", "control_hard_labels")
 def comparison(runs: Sequence[Mapping[str, Any]]) -> Table:
     """Heads, and a row a run: metric, teacher, control, student, what distillation added, the student's size.
 
+    The accuracy of always naming the most frequent class stands beside accuracies.
+
     Args:
         runs: what :func:`limbeck.report.compare` gives.
 
     Example:
         >>> run = {"run": "runs/a", "data": "digits", "metric": "auc", "teacher": 0.99, "control": 0.9, "student": 0.95}
-        >>> comparison([{**run, "difference": None, "parameters": 3706, "weights_bytes": 15_400}])[1]
-        [['runs/a', 'digits', 'AUC', '99.00 %', '90.00 %', '95.00 %', '–', '3,706', '15.4 kB']]
+        >>> run |= {"majority_baseline": 0.5, "difference": None, "parameters": 3706, "weights_bytes": 15_400}
+        >>> comparison([run])[1]
+        [['runs/a', 'digits', 'AUC', '99.00 %', '90.00 %', '95.00 %', '–', '–', '3,706', '15.4 kB']]
     """
-    heads = ["run", "data", "metric", "teacher", "control", "student", "to control", "parameters", "weights"]
+    heads = ["run", "data", "metric", "teacher", "control", "student", "majority", "to control"]
+    heads += ["parameters", "weights"]
     return heads, [
         [
             run["run"],
             run["data"],
             title(run["metric"]),
             *(shown(run["metric"], run[role]) for role in ("teacher", "control", "student")),
+            shown("accuracy", run["majority_baseline"] if run["metric"] == "accuracy" else None),
             difference(run["difference"]),
             count(run["parameters"]),
             size(run["weights_bytes"]),

@@ -17,7 +17,8 @@ def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
 
     Returns:
         Rows with ``run``, ``data``, its ``fingerprint``, ``split``, ``metric``, its mean for ``teacher``, ``control``
-        and ``student``, ``difference``, and the student's ``parameters``, ``weights_bytes``, ``latency_ms``.
+        and ``student``, ``majority_baseline``, ``difference``, and the student's ``parameters``, ``weights_bytes``,
+        ``latency_ms``.
 
     Raises:
         FileError: if one is not the folder of a finished run.
@@ -38,6 +39,7 @@ def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
                 "split": split,
                 "metric": metric,
                 **scores,
+                "majority_baseline": models["student"]["metrics"][split].get("majority_baseline"),
                 "difference": found.summary.get("difference"),
                 **{key: models["student"][key] for key in ("parameters", "weights_bytes", "latency_ms")},
             }

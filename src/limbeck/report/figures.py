@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from limbeck.report.drawing import COLORS, FAINT, INK, canvas, short, svg
 from limbeck.report.read import NAMES
@@ -23,7 +24,7 @@ def curves(lines: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]], part:
                 shown = one if metric == "loss" else [100 * value for value in one]
                 name = NAMES.get(role, role) if number == 0 else None
                 axes.plot(range(1, len(one) + 1), shown, color=COLORS.get(role, INK), lw=1.1, alpha=0.8, label=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         if metric != "loss":
@@ -61,7 +62,7 @@ def bars(title: str, values: Mapping[str, float | None], unit: str) -> str:
         for place, value in zip(places, shown.values(), strict=True):
             axes.annotate(f" {value:,.3g}", (value, place), va="center")
         axes.margins(x=0.2)
-        axes.xaxis.get_major_locator().set_params(nbins=5)  # type: ignore[attr-defined]
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"{title}, {unit}")
         return svg(figure, title)
 

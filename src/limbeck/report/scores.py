@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from limbeck.report.drawing import COLORS, DASHES, FAINT, INK, canvas, svg
 from limbeck.report.read import NAMES
@@ -29,7 +30,7 @@ def reliability(role: str, bins: Sequence[Mapping[str, float]]) -> str:
         bottom.bar(confidence, count, width=1 / 18, color=COLORS[role])
         bottom.set_ylabel("samples")
         bottom.set_xlabel("confidence, %")
-        bottom.yaxis.get_major_locator().set_params(nbins=3, integer=True)  # type: ignore[attr-defined]
+        bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         _shares(bottom, "x")
         bottom.set_xlim(min(0.45, *confidence) - 0.05, 1.03)
         return svg(figure, f"reliability of the {NAMES[role]}")

@@ -109,6 +109,19 @@ def test_settings(setting: str, path: tuple[str, ...], value: Any) -> None:
     assert found == value
 
 
+def test_what_models_are_compared_by() -> None:
+    plain = Recipe.parse(good())
+    assert (plain.spec.metric, plain.spec.positive, plain.spec.specificity) == ("accuracy", None, None)
+    assert plain.student.select is None  # the recipe's metric, unless it is set
+    asked = Recipe.parse(good(positive="yes"), overrides=["metric=auc", "specificity=0.9", "student.select=loss"])
+    assert (asked.spec.metric, asked.spec.positive, asked.spec.specificity) == ("auc", "yes", 0.9)
+    assert asked.student.select == "loss"
+    assert "did you mean 'auc'" in refusal(good(metric="auk"))
+    assert "balanced_accuracy" in refusal(good(student={**STUDENT, "select": "acc"}))
+    assert "specificity" in refusal(good(specificity=1.0))
+    assert "positive" in refusal(good(positive=1))
+
+
 def test_a_setting_grows_short_forms() -> None:
     mapping = good(student={**STUDENT, "optimizer": "sgd"}, objective={"kl": 0.7})
     recipe = Recipe.parse(mapping, overrides=["student.optimizer.lr=0.3", "objective.kl.temperature=8"])

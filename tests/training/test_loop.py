@@ -161,6 +161,15 @@ def test_selection_and_equal_accuracies(make_job: Make, select: Any, selected: i
     assert fit(make_job(validate=validate, epochs=4, select=select)).selected_epoch == selected
 
 
+def test_a_metric_that_is_not_defined_counts_as_the_worst(make_job: Make) -> None:
+    scores = iter([(None, 0.1), (0.6, 0.9), (0.7, 0.9), (0.7, 0.8), (float("nan"), 0.1)])
+
+    def validate(module: nn.Module) -> dict[str, float | None]:
+        return dict(zip(("auc", "loss"), next(scores), strict=True))
+
+    assert fit(make_job(validate=validate, epochs=5, select="auc")).selected_epoch == 4  # the loss decides a tie
+
+
 def test_the_moving_average_is_the_one_computed_by_hand(make_job: Make, nets: Any) -> None:
     module, weights, averages = nets["dense"](), [], []
 

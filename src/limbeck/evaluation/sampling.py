@@ -181,11 +181,11 @@ def _share(metric: str, logits: Tensor, targets: Tensor, positive: int | None) -
     guess = logits.argmax(dim=1)
     if metric == "accuracy":
         return int((guess == targets).sum()), len(targets)
-    if metric == "sensitivity":
-        return int((guess[targets == positive] == positive).sum()), int((targets == positive).sum())
-    if metric == "specificity":
-        return int((guess[targets != positive] != positive).sum()), int((targets != positive).sum())
-    return None
+    if positive is None or metric not in ("sensitivity", "specificity"):
+        return None
+    there = targets.eq(positive)
+    asked = there if metric == "sensitivity" else ~there
+    return int(guess.eq(positive).eq(there)[asked].sum()), int(asked.sum())
 
 
 def _chosen(groups: Sequence[str] | None, index: Tensor) -> list[str] | None:

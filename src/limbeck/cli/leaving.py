@@ -37,7 +37,8 @@ def say(text: str, code: int, error: BaseException) -> int:
     rank = rank_of_several()
     if rank is None:
         print(f"limbeck: {text}", file=sys.stderr)
-    elif type(error).__name__ != "RankFailed":  # which the process that failed has said itself
+    elif type(error).__name__ != "RankFailed" and (rank == 0 or code not in (INTERRUPTED, TERMINATED)):
+        # What another process failed of, it has said itself; a signal is for all.
         print(f"limbeck: rank {rank} of {os.environ['WORLD_SIZE']}: {text}", file=sys.stderr)
     return code
 

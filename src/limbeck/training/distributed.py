@@ -22,6 +22,7 @@ from torch import Tensor
 
 from limbeck.errors import LimbeckError, RecipeError
 from limbeck.files import write_nothing
+from limbeck.training.interrupt import Interrupted
 
 _LOOK = 0.02  # seconds between two looks at the store
 _PATIENCE = 2.0  # seconds in which a process that still lives says why it stops
@@ -251,7 +252,7 @@ def processes() -> Iterator[World]:
         before = None
         with suppress(RuntimeError):  # the store may be gone
             before = _world.claim(error)
-        if before is not None:
+        if before is not None and not isinstance(error, Interrupted):  # all of them are
             raise before from error
         raise
     finally:

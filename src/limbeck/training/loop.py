@@ -141,17 +141,17 @@ class _Keeper:
 
     def step_done(self) -> None:
         leaving = self._leaving if world().several else self._stop.number is not None
-        if leaving or time.monotonic() - self._time >= self._every:
-            self._save()
         if leaving:
+            world().from_first(self._save)  # a process that leaves has torchrun end the others
             self._stop.number = self._stop.number or signal.SIGTERM
             self._stop.raise_if_set()
+        elif world().rank == 0 and time.monotonic() - self._time >= self._every:
+            self._save()
 
     epoch_done = step_done
 
     def _save(self) -> None:
-        if world().rank == 0:
-            self._state.save(self._path, self._key)
+        self._state.save(self._path, self._key)
         self._time = time.monotonic()
 
 

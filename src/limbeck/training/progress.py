@@ -95,8 +95,7 @@ class Bars(Silent):
         self._bars.update(self._task, completed=(epoch - 1) * self._batches + done, text=text)
 
     def epoch(self, line: Mapping[str, Any]) -> None:
-        accuracy = line["validation"].get("accuracy")
-        self._metric = "" if accuracy is None else f"  validation {100 * accuracy:.2f} %"
+        self._metric = _validation(line)
         text = epoch_text(line, self._epochs)
         self._bars.update(self._task, completed=line["epoch"] * self._batches, text=text)
 
@@ -117,14 +116,18 @@ def reporter(*, quiet: bool = False) -> Reporter:
 
 
 def epoch_text(line: Mapping[str, Any], epochs: int) -> str:
-    """One epoch in words.
+    """One epoch in words; the validation metric is accuracy, or the one that was asked for.
 
     Example:
         >>> line = {"epoch": 2, "train": {"loss": 0.5}, "validation": {"accuracy": 0.91}, "samples_per_second": 1200.0}
         >>> epoch_text(line, 10)
-        '2/10  loss 0.500  validation 91.00 %  1,200 samples/s'
+        '2/10  loss 0.500  validation accuracy 91.00 %  1,200 samples/s'
     """
-    accuracy = line["validation"].get("accuracy")
-    metric = "" if accuracy is None else f"  validation {100 * accuracy:.2f} %"
     speed = f"{line['samples_per_second']:,.0f} samples/s"
-    return f"{line['epoch']}/{epochs}  loss {line['train']['loss']:.3f}{metric}  {speed}"
+    return f"{line['epoch']}/{epochs}  loss {line['train']['loss']:.3f}{_validation(line)}  {speed}"
+
+
+def _validation(line: Mapping[str, Any]) -> str:
+    asked = [name for name in line["validation"] if name not in ("loss", "accuracy")] or ["accuracy"]
+    value = line["validation"].get(asked[0])
+    return "" if value is None else f"  validation {asked[0].replace('_', ' ')} {100 * value:.2f} %"

@@ -76,11 +76,12 @@ class Replica:
     def _wrap(self) -> DistributedDataParallel:
         self._wrapped = None
         cuda = next(self._module.parameters()).is_cuda
+        options: dict[str, Any] = {_BUFFERS: False}  # they are copied after the step: all evaluate the same model
         wrapped = DistributedDataParallel(
             _Frame(self._module),
             process_group=None if cuda else world().group,
             find_unused_parameters=True,
-            **{_BUFFERS: False},  # they are copied after the step, so that all evaluate the same model
+            **options,
         )
         wrapped.register_comm_hook(None if cuda else world().group, lambda group, bucket: _sum(group, bucket))
         return wrapped

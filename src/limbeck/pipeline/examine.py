@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from limbeck.data.batches import batches
 from limbeck.data.data import few_labels
 from limbeck.data.normalization import Normalization
+from limbeck.data.preparation import Preparation
 from limbeck.data.split import Split
 from limbeck.doctor import Finding, ordered
 from limbeck.doctor.after import about_gain, about_predictions, about_training
@@ -34,7 +36,7 @@ from limbeck.outputs import Outputs
 from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
 from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
-from limbeck.teachers import Ensemble, ModuleTeacher, Teacher, evaluating
+from limbeck.teachers import Ensemble, FunctionTeacher, ModuleTeacher, OnnxTeacher, Teacher, evaluating
 from limbeck.training.progress import Reporter, Silent
 
 BATCH = 64  # samples that gradients are computed on
@@ -220,23 +222,25 @@ def _given(experiment: Experiment) -> Teacher | None:
 
 
 def _as_teacher(experiment: Experiment) -> Teacher:
-    members = [
-        ModuleTeacher(one.make(experiment.seeds[0]), one.preparation) if isinstance(one, Candidate) else one
+    members = _members(experiment)
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _members(experiment: Experiment) -> list[Teacher]:
+    seed = experiment.seeds[0]
+    return [
+        ModuleTeacher(one.make(seed), one.preparation) if isinstance(one, Candidate) else one
         for one in experiment.teachers
     ]
-    return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _published(experiment: Experiment) -> list[Finding]:
     asked, found = experiment.recipe, list[Finding]()
     specs = asked.get("teacher", []) if isinstance(asked.get("teacher"), list) else [asked.get("teacher", {})]
     specs = [one for one in specs if not str(one.get("weights")).endswith(".onnx")]
-    pairs = [*zip(specs, (one for role, one in _candidates(experiment) if role == "teacher"), strict=False)]
-    for role, spec, candidate in [
-        *(("teacher", spec, one) for spec, one in pairs),
-        ("student", asked.get("student", {}), experiment.student),
-    ]:
-        if isinstance(spec, Mapping) and spec.get("pretrained"):
+    pairs = [("teacher", spec, one) for spec, one in zip(specs, experiment.teachers, strict=False)]
+    for role, spec, candidate in [*pairs, ("student", asked.get("student", {}), experiment.student)]:
+        if isinstance(candidate, Candidate) and isinstance(spec, Mapping) and spec.get("pretrained"):
             given = candidate.preparation.normalization
             published = published_normalization(candidate.name, len(given.mean))
             found += unlike_published(given, published, role, candidate.name)
@@ -260,7 +264,8 @@ def _sizes(experiment: Experiment) -> list[Finding]:
         one["parameters"] += parameters(module)
         with suppress(AssertionError, RuntimeError):  # torch can not count every module
             one["macs"] += macs(module, candidate.preparation.shape(experiment.data.shape))
-    return not_smaller(found["student"], found.get("teacher", {}))
+    known = len(experiment.candidates) == len(experiment.teachers)
+    return not_smaller(found["student"], found["teacher"] if known else {})
 
 
 def _normalization(experiment: Experiment) -> list[Finding]:
@@ -268,18 +273,29 @@ def _normalization(experiment: Experiment) -> list[Finding]:
     if not data.validation.replayable:
         return []
     measured = Normalization.measure(few(data.train)) if data.train.replayable else None
-    for role, candidate in _candidates(experiment):
-        if role != "teacher" or candidate.settings is not None:
+    channels = data.shape[0] if len(data.shape) == 3 else 1
+    for teacher in _members(experiment):
+        given = getattr(teacher, "normalization", None)
+        if not isinstance(teacher, ModuleTeacher | FunctionTeacher | OnnxTeacher) or _prepares_itself(teacher):
             continue
-        module = candidate.make(experiment.seeds[0])
+        preparation = given if isinstance(given, Preparation) else Preparation(given or Normalization.none(channels))
+        if not isinstance(preparation.normalization, Normalization):  # a function of the user's
+            continue
 
         def logits(
-            normalization: Normalization, split: Split, module: nn.Module = module, one: Any = candidate
+            normalization: Normalization, split: Split, asked: Any = teacher, own: Preparation = preparation
         ) -> Tensor:
-            return predict(module, replace(one.preparation, normalization=normalization), split)[0]
+            other = copy.copy(asked)
+            other.normalization = replace(own, normalization=normalization)
+            return ask(other, split).logits
 
-        found += other_normalization(logits, candidate.preparation.normalization, data.validation, measured)
+        found += other_normalization(logits, preparation.normalization, data.validation, measured)
     return found
+
+
+def _prepares_itself(teacher: Teacher) -> bool:
+    """Whether a file holds its normalization, or takes bytes."""
+    return isinstance(teacher, OnnxTeacher) and (teacher.graph.own or teacher.graph.dtype == "uint8")
 
 
 def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = False) -> list[Finding]:

@@ -21,7 +21,7 @@ def estimate(context: Context) -> float | None:
     experiment = context.experiment
     if isinstance(experiment.data.train, LoaderSplit):
         return None
-    teachers = experiment.teachers if isinstance(experiment.teachers, list) else []
+    teachers = experiment.candidates
     seconds = sum(_training(context, candidate) for candidate in teachers)
     each = 1 + experiment.control + experiment.needs_hard_labels
     seconds += _training(context, experiment.student) * each * len(experiment.seeds)
@@ -31,9 +31,8 @@ def estimate(context: Context) -> float | None:
         search = many * _training(context, shorter)
         count, seconds = count + many, seconds + search
         epochs = shorter.settings.epochs if shorter.settings else 0
-        context.reporter.say(
-            f"objective: auto: {many} short trainings of {epochs} epochs, about {in_words(search)} here"
-        )
+        each = f"{epochs} epoch{'s' * (epochs > 1)}"
+        context.reporter.say(f"objective: auto: {many} short trainings of {each}, about {in_words(search)} here")
     context.reporter.say(
         f"{experiment.name}: {count} trainings, about {in_words(seconds)} here (evaluation not counted)"
     )

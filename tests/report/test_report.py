@@ -126,7 +126,8 @@ def test_fifty_payloads_stay_text(tmp_path: Path, where: str) -> None:
         made.add_pictures(folder, name=joined, why=joined)
     if where == "search":
         changed = json.loads((folder / "summary.json").read_text())
-        changed["objective_search"] = {"tried": [{one: one for one in PAYLOADS}]}
+        point = {"temperature": joined, "supervised": joined, "accuracy": 0.5, "loss": 1.0}
+        changed["objective_search"] = {"points": [point], "chosen": {"temperature": joined}}
         (folder / "summary.json").write_text(json.dumps(changed))
     text = write_report(folder).read_text(encoding="utf-8")
     page = Page(text)
@@ -250,6 +251,25 @@ def test_an_older_folder_shows_nothing_of_what_it_lacks(tmp_path: Path) -> None:
     assert "as it was" in page.text
     for word in ("usual cause", "evidence", "another uncertainty", "None"):
         assert word not in page.text
+
+
+def test_the_search_of_the_objective_is_told_with_its_choice(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "r")
+    summary = json.loads((folder / "summary.json").read_text())
+    points = [
+        {"temperature": t, "supervised": 0.1, "accuracy": t / 10, "loss": 1 / t, "seconds": 2.0}
+        for t in (1.0, 2.0, 4.0)
+    ]
+    summary["objective_search"] = {
+        "points": points, "chosen": {"temperature": 4.0, "supervised": 0.1}, "metric": "accuracy", "epochs": 3,
+        "seconds": 6.0,
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page = page_of(folder)
+    assert "Short trainings of 3 epochs with the first seed, judged on validation only; they cost 6 s." in page.text
+    cells = page.cells[page.cells.index("temperature") :][: 5 + 15]
+    assert cells[-5:] == ["4", "0.1", "40.00 %", "0.2500", "chosen"]
+    assert cells[5:10] == ["1", "0.1", "10.00 %", "1.0000", ""]
 
 
 def test_findings_stand_by_severity_with_evidence_cause_and_cure(tmp_path: Path) -> None:

@@ -163,13 +163,16 @@ def bins(found: Found) -> Table | None:
 
 
 def search(found: Found) -> Table | None:
-    """What ``objective: auto`` tried, and what it chose."""
-    told = found.summary.get("objective_search")
-    tried = next((one for one in told.values() if isinstance(one, list)), []) if isinstance(told, Mapping) else told
-    tried = [one for one in tried or [] if isinstance(one, Mapping)]
-    heads = list(dict.fromkeys(key for one in tried for key in one))
-    rows = [(str(number), [_plain(one.get(key)) for key in heads]) for number, one in enumerate(tried, start=1)]
-    return Table(["", *(key.replace("_", " ") for key in heads)], rows) if rows else None
+    """What ``objective: auto`` tried on validation, and which point it chose."""
+    told = found.summary.get("objective_search") or {}
+    metric, chosen = told.get("metric", found.metric), told.get("chosen", {})
+    rows = []
+    for one in told.get("points", []):
+        mark = "chosen" if chosen and all(one.get(key) == value for key, value in chosen.items()) else ""
+        scores = [shown(metric, one.get(metric)), *([] if metric == "loss" else [shown("loss", one.get("loss"))])]
+        rows.append((_plain(one.get("temperature")), [_plain(one.get("supervised")), *scores, mark]))
+    scored = [title(metric), *([] if metric == "loss" else ["loss"])]
+    return Table(["temperature", "weight of the labels", *scored, "choice"], rows) if rows else None
 
 
 def confusion(found: Found) -> list[dict[str, Any]]:

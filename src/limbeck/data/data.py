@@ -18,6 +18,7 @@ from limbeck.data.arrays import as_images
 from limbeck.data.datasets import DatasetSplit, LoaderSplit
 from limbeck.data.duplicates import common, dropped, refuse, without_later
 from limbeck.data.grouped import grouped
+from limbeck.data.listing import pictures_under
 from limbeck.data.normalization import Normalization
 from limbeck.data.pictures import read_picture
 from limbeck.data.split import Split
@@ -283,8 +284,7 @@ def _as_unlabeled(value: Any, train: Split) -> Split:
 
 
 def _image_folder(folder: Path, train: Split) -> Tensor:
-    kinds = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds) if folder.is_dir() else []
+    files = pictures_under(folder)[0] if folder.is_dir() else []
     if not files:
         raise DataError(f"{folder} holds no images", cure="give a folder of .png or .jpg files")
     if isinstance(train, DatasetSplit) or len(train.shape) != 3:

@@ -24,6 +24,8 @@ def show(result: Result, as_json: bool) -> None:
     summary = result.summary
     print_table(*results_rows(summary))
     typer.echo(f"\n{summary.get('verdict', '')}")
+    if summary.get("operating_point"):
+        typer.echo(summary["operating_point"]["sentence"])
     for finding in (one for one in summary.get("findings", []) if one["severity"] != "info"):
         typer.echo(f"{finding['severity']}: {finding['message']}")
         if finding.get("cure"):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from limbeck.data.split import Split
-from limbeck.evaluation.names import is_share, title
+from limbeck.evaluation.names import is_share, shown, title
 from limbeck.pipeline.experiment import Experiment
 from limbeck.tasks.classification import Task
 
@@ -31,11 +31,12 @@ def add_uncertainty(
         said: test logits by role; nothing where the test split is not looked at.
     """
     task, test = experiment.task, experiment.data.test
-    summary["sampling"] = sampling(scored, task.primary, "test" if said else "validation")
+    split = "test" if said else "validation"
+    summary["sampling"] = sampling(scored, task.primary, split)
     groups = None if not said or test.groups is None else len(set(test.groups))
     summary["sampling_note"] = note(summary["sampling"].get("student"), groups)
     summary["sampling_difference"] = differences(task, test, said) if said else None
-    summary["operating_point"] = operating_points(scored, task)
+    summary["operating_point"] = operating_points(scored, task, split)
     if summary["sampling_note"]:
         summary["verdict"] += f" {summary['sampling_note']}"
 
@@ -113,7 +114,24 @@ def differences(task: Task, split: Split, logits: Mapping[str, Tensor]) -> dict[
     return {"metric": task.primary, "split": split.name, "against": "control", **found}
 
 
-def operating_points(scored: Mapping[str, Mapping[str, Any]], task: Task) -> dict[str, Any] | None:
-    """By role, the operating point of the shipped seed; None where no specificity was asked for."""
+def operating_points(scored: Mapping[str, Mapping[str, Any]], task: Task, split: str) -> dict[str, Any] | None:
+    """By role, the operating point of the shipped seed, and a sentence; None where no specificity was asked for.
+
+    Example:
+        >>> point = {"specificity_wanted": 0.9, "sensitivity": 0.8, "specificity": 0.85, "chosen_on": "validation"}
+        >>> from limbeck.tasks.classification import classification_task
+        >>> task = classification_task(["no", "yes"], positive="yes", specificity=0.9)
+        >>> found = operating_points({"student": {"operating_point": point}}, task, "test")
+        >>> found["sentence"].partition("validation, ")[2]
+        'the student finds 80.00 % of yes on test and leaves 85.00 % of the others alone.'
+    """
     found = {role: one["operating_point"] for role, one in scored.items() if "operating_point" in one}
-    return {"positive": task.positive, "models": found} if found else None
+    if not found:
+        return None
+    point = found["student"]
+    sentence = (
+        f"At its threshold for a specificity of {100 * point['specificity_wanted']:g} %, chosen on "
+        f"{point['chosen_on']}, the student finds {shown('sensitivity', point['sensitivity'])} of {task.positive} on "
+        f"{split} and leaves {shown('specificity', point['specificity'])} of the others alone."
+    )
+    return {"positive": task.positive, "split": split, "sentence": sentence, "models": found}

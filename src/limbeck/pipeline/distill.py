@@ -24,7 +24,8 @@ from limbeck.pipeline.folder import Run
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
 from limbeck.tasks.classification import classification_task
-from limbeck.teachers import as_teacher
+from limbeck.teachers import Teacher, as_teacher
+from limbeck.teachers.ensemble import fitted
 from limbeck.training.distributed import processes
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
@@ -57,7 +58,8 @@ def distill(
     Neither module is changed. Calling it again with the same arguments and folder goes on where it was stopped.
 
     Args:
-        teacher: a trained module, a function ``inputs -> logits``, an Ensemble or other Teacher, or a list of modules.
+        teacher: a trained module, a function ``inputs -> logits``, a fitted scikit-learn classifier, an OnnxTeacher, an
+            Ensemble or other Teacher, or a list of them.
         student: a module whose weights are the start for every seed, or a function without arguments that makes one,
             so that seeds vary the starting weights too.
         data: a :class:`limbeck.Data`, or what its ``train`` takes: two arrays, a Dataset, an ``.npz`` file.
@@ -209,13 +211,13 @@ def _experiment(
     target, objective = from_module(student, data, settings), objective.resolved(data.train.targets, data.classes)
     normalization = normalization or data.normalization
     modules = teacher if isinstance(teacher, list | tuple) else [teacher]
-    if all(isinstance(one, nn.Module) for one in modules):
-        teachers = [_taken(one, normalization) for one in modules]
-        return Experiment(f"{target.name}-distilled", data, teachers, target, objective)
-    return Experiment(f"{target.name}-distilled", data, as_teacher(teacher, normalization), target, objective)
+    teachers = [_taken(one, normalization, data) for one in modules]
+    return Experiment(f"{target.name}-distilled", data, teachers, target, objective)
 
 
-def _taken(module: nn.Module, normalization: Normalization) -> Candidate:
+def _taken(module: Any, normalization: Normalization, data: Data) -> Candidate | Teacher:
+    if not isinstance(module, nn.Module):
+        return fitted(as_teacher(module, normalization), data.shape, data.classes)
     return Candidate(type(module).__name__, lambda seed: copy.deepcopy(module), Preparation(normalization))
 
 
@@ -226,8 +228,11 @@ def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
     described = {
         "called": "limbeck.distill",
         "teachers": [
-            {"kind": type(one).__name__, "weights": weights_digest(one) if isinstance(one, nn.Module) else None}
-            for one in modules
+            {
+                "kind": type(one).__name__,
+                "weights": weights_digest(one) if isinstance(one, nn.Module) else getattr(taken, "digest", None),
+            }
+            for one, taken in zip(modules, plan.teachers, strict=True)
         ],
         "student": {"kind": type(start).__name__, "weights": weights_digest(start)},
         "settings": asdict(plan.student.settings) if plan.student.settings else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from limbeck.models.published import published_normalization
 from limbeck.models.weights import start_from
 from limbeck.objective import Objective
 from limbeck.tasks.classification import CLASSIFICATION, Task, classification_task
-from limbeck.teachers import Teacher
+from limbeck.teachers import OnnxTeacher, Teacher, reordered
+from limbeck.teachers.labels import told
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
 
@@ -59,7 +60,7 @@ class Experiment:
     Args:
         name: of the run.
         data: all splits.
-        teachers: candidates (several are an ensemble), or one Teacher that is asked as it is.
+        teachers: candidates, or Teachers that are asked as they are; several are an ensemble.
         student: the student, and the controls.
         objective: of the student.
         search: choose temperature and weight on validation first (``objective: auto``).
@@ -74,7 +75,7 @@ class Experiment:
 
     name: str
     data: Data
-    teachers: list[Candidate] | Teacher
+    teachers: list[Candidate | Teacher]
     student: Candidate
     objective: Objective
     search: bool = False
@@ -90,8 +91,17 @@ class Experiment:
     @property
     def notes(self) -> list[str]:
         """What the user should know of how the models begin."""
-        teachers = self.teachers if isinstance(self.teachers, list) else []
-        return [note for one in [*teachers, self.student] for note in one.notes]
+        found = [note for one in [*self.candidates, self.student] for note in one.notes]
+        for one in self.teachers:
+            names = None if isinstance(one, Candidate) else getattr(one, "classes", None)
+            note = told(names, self.data.classes, f"teacher '{getattr(one, 'name', '')}'") if names else None
+            found += [note] if note else []
+        return found
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The teachers that are modules."""
+        return [one for one in self.teachers if isinstance(one, Candidate)]
 
     @property
     def needs_hard_labels(self) -> bool:
@@ -118,7 +128,7 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
     return Experiment(
         name=recipe["name"],
         data=data,
-        teachers=[_candidate(spec, recipe, data, user) for spec in teachers],
+        teachers=[_taught(spec, recipe, data, user) for spec in teachers],
         student=_candidate(recipe["student"], recipe, data, user),
         objective=Objective.of(None if search else recipe["objective"]).resolved(data.train.targets, data.classes),
         search=search,
@@ -171,12 +181,52 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _candidate(spec: Mapping[str, Any], recipe: Mapping[str, Any], data: Data, user: UserModels | None) -> Candidate:
+def _taught(
+    spec: Mapping[str, Any], recipe: Mapping[str, Any], data: Data, user: UserModels | None
+) -> Candidate | Teacher:
+    """A teacher of a recipe: a model, or an ONNX file, which takes inputs as they are unless told otherwise."""
+    names = spec["class_order"]
+    if not str(spec["weights"]).endswith(".onnx"):
+        candidate = _candidate(spec, recipe, data, user, names)
+        return _in_order(candidate, names, data) if names else candidate
+    preparation = _preparation({**spec, "normalization": spec["normalization"] or "none"}, data)[0]
+    plain = preparation.input_size is None and preparation.normalization.identity
+    teacher = OnnxTeacher(
+        spec["weights"],
+        classes=names,
+        output=spec["output"],
+        probabilities=spec["probabilities"],
+        normalization=None if plain else preparation,
+        threads=recipe["threads"],
+    )
+    return teacher.fitted(data.shape, data.classes)
+
+
+def _in_order(candidate: Candidate, names: list[str], data: Data) -> Candidate:
+    """A candidate whose logits are in the data's order."""
+    note = told(names, data.classes, f"teacher '{candidate.name}'")
+    frame = candidate.frame
+    return replace(
+        candidate,
+        make=lambda seed: reordered(candidate.make(seed), names, data.classes),
+        frame=None if frame is None else lambda: reordered(frame(), names, data.classes),
+        notes=(*candidate.notes, *([note] if note else [])),
+    )
+
+
+def _candidate(
+    spec: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    data: Data,
+    user: UserModels | None,
+    names: list[str] | None = None,
+) -> Candidate:
     name, weights, transfer = spec["model"], spec["weights"], spec["transfer"]
     preparation, note = _preparation(spec, data)
     shape = preparation.shape(data.shape)
 
-    make = partial(build, name, input_shape=shape, classes=len(data.classes), options=spec["options"], user=user)
+    classes = len(names or data.classes)  # its own, where they are named
+    make = partial(build, name, input_shape=shape, classes=classes, options=spec["options"], user=user)
 
     def begin(seed: int) -> tuple[nn.Module, str | None]:
         module = make(pretrained=spec["pretrained"], seed=seed)

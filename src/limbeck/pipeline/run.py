@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from limbeck.pipeline import summary as told
 from limbeck.pipeline.auto import search
 from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.examine import after, at_start, of_teacher, refuse, together
-from limbeck.pipeline.experiment import Experiment, check_fits, check_metrics, from_recipe
+from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, check_metrics, from_recipe
 from limbeck.pipeline.folder import Run, environment
+from limbeck.pipeline.given import Given, called, check_says, take
+from limbeck.pipeline.memory import without_channels_last_where_refused
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
@@ -95,10 +98,11 @@ def finished(folder: Path, experiment: Experiment | None = None) -> Result:
         return Result(folder, summary)
 
     def load(role: str) -> nn.Module:
+        candidate = experiment.teachers[0] if role == "teacher" else experiment.student
+        if not isinstance(candidate, Candidate):
+            raise AttributeError(f"the teacher is no module: {called(candidate)}")
         runs = summary["models"][role]["runs"]
         chosen = next((one for one in runs if one["seed"] == summary["shipped_seed"]), runs[0])
-        teacher = experiment.teachers[0] if isinstance(experiment.teachers, list) else experiment.student
-        candidate = teacher if role == "teacher" else experiment.student
         return Trained(role, chosen["seed"], candidate, (folder / chosen["file"]).parent).module()
 
     return Result(folder, summary, load)
@@ -129,9 +133,12 @@ def _noting_a_stop(run: Run) -> Iterator[None]:
 
 def _check_first(experiment: Experiment) -> None:
     """Refuse what can not end well before anything is trained."""
-    candidates = experiment.teachers if isinstance(experiment.teachers, list) else []
+    candidates = experiment.candidates
     for candidate in [*candidates, experiment.student]:
         check_fits(candidate.make(experiment.seeds[0]), candidate, experiment.data)
+    for teacher in experiment.teachers:
+        if not isinstance(teacher, Candidate):
+            check_says(teacher, experiment.data)
     having = experiment.data.train.labeled
     if experiment.labels is not None and experiment.labels > having:
         raise RecipeError(
@@ -142,8 +149,9 @@ def _check_first(experiment: Experiment) -> None:
 
 
 def _conduct(context: Context, began: float) -> Result:
+    _check_first(context.experiment)
+    context = replace(context, experiment=without_channels_last_where_refused(context.experiment))
     experiment = context.experiment
-    _check_first(experiment)
     for note in experiment.notes:
         context.reporter.say(note)
     findings = at_start(experiment)
@@ -161,15 +169,17 @@ def _conduct(context: Context, began: float) -> Result:
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
     evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
-    trained = {"teacher": members, **trained}
     # Sizes, export and report are the first process's; the others wait for it.
-    world().from_first(lambda: _conclude(context, teacher, trained, logits, evaluations, findings, searched, began))
+    world().from_first(
+        lambda: _conclude(context, teacher, members, trained, logits, evaluations, findings, searched, began)
+    )
     return finished(context.run.path, experiment)
 
 
 def _conclude(
     context: Context,
     teacher: Teacher,
+    members: list[Trained | Given],
     trained: Mapping[str, list[Trained]],
     logits: Mapping[str, Tensor],
     evaluations: dict[str, list[dict[str, Any]]],
@@ -178,9 +188,9 @@ def _conclude(
     began: float,
 ) -> None:
     """Choose the student that ships, measure and export it, and write summary and report."""
-    experiment, members = context.experiment, trained["teacher"]
+    experiment = context.experiment
     best = _best(experiment, trained["student"], evaluations["student"])
-    chosen = {role: ones[best] for role, ones in trained.items() if role != "teacher"}
+    chosen = {role: ones[best] for role, ones in trained.items()}
     sizes = measure(context, {**({"teacher": members[0]} if len(members) == 1 else {}), **chosen})
     scored = of_shipped(evaluations, chosen["student"].seed, "test" if context.score_test else "validation")
     exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
@@ -190,7 +200,7 @@ def _conclude(
         said = {"teacher": logits["test"], **said}
         test, modules = experiment.data.test, _modules(teacher, chosen)
         experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
-    summary = _summary(context, trained, evaluations, sizes, exports, failed, findings)
+    summary = _summary(context, {"teacher": members, **trained}, evaluations, sizes, exports, failed, findings)
     add_uncertainty(summary, experiment, scored, said)
     summary["objective_search"] = searched
     summary["shipped_seed"] = chosen["student"].seed
@@ -200,17 +210,21 @@ def _conclude(
         raise failed
 
 
-def _teacher(context: Context) -> tuple[Teacher, list[Trained]]:
+def _teacher(context: Context) -> tuple[Teacher, list[Trained | Given]]:
     """The teacher, trained or taken as it is, on its device; and its members as files."""
     experiment = context.experiment
-    if not isinstance(experiment.teachers, list):
-        return experiment.teachers, []
-    members = []
+    members: list[Trained | Given] = []
     for number, candidate in enumerate(experiment.teachers, start=1):
         role = "teacher" if number == 1 else f"teacher{number}"
+        if not isinstance(candidate, Candidate):
+            members.append(take(context, role, experiment.seeds[0], candidate))
+            continue
         objective = Objective([supervised(1.0, class_weights=experiment.objective.class_weights)])
         members.append(train(context, role, experiment.seeds[0], candidate, experiment.data.train, objective))
-    alone = [ModuleTeacher(one.module(), one.candidate.preparation) for one in members]
+    alone = [
+        one.teacher if isinstance(one, Given) else ModuleTeacher(one.module(), one.candidate.preparation)
+        for one in members
+    ]
     return (alone[0] if len(alone) == 1 else Ensemble(alone)), members
 
 
@@ -245,12 +259,15 @@ def _live(experiment: Experiment, teacher: Teacher, says: Mapping[str, Outputs])
     return teacher.placed(precision.place)
 
 
-def _digest(members: list[Trained]) -> str:
-    return "+".join(one.digest for one in members)
+def _digest(members: list[Trained | Given]) -> str:
+    found = [one.key if isinstance(one, Given) else one.digest for one in members]
+    return "+".join(found) if all(found) else ""
 
 
-def _evaluate_teacher(context: Context, members: list[Trained], logits: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    if len(members) == 1:
+def _evaluate_teacher(
+    context: Context, members: list[Trained | Given], logits: Mapping[str, Tensor]
+) -> list[dict[str, Any]]:
+    if len(members) == 1 and isinstance(members[0], Trained):
         replayable = all(split.replayable for split in context.splits.values())
         return [evaluate(context, members[0], None, logits if replayable else None)]
     said = {name: (logits[name], split.targets) for name, split in context.splits.items()}
@@ -300,7 +317,7 @@ def _ship(
 
 def _summary(
     context: Context,
-    trained: Mapping[str, list[Trained]],
+    trained: Mapping[str, Sequence[Trained | Given]],
     evaluations: dict[str, list[dict[str, Any]]],
     sizes: dict[str, dict[str, Any]],
     exports: list[dict[str, Any]],

@@ -15,6 +15,7 @@ from limbeck.evaluation.metrics import scalars
 from limbeck.evaluation.operating import probability
 from limbeck.evaluation.sizes import bare, file_bytes, gzip_bytes, macs, parameters
 from limbeck.files import describe, read_tensors, sha256, write_json, write_tensors
+from limbeck.pipeline.given import Given, measure_given
 from limbeck.pipeline.stages import Context, Trained
 
 THREADS = 1
@@ -119,9 +120,11 @@ def _decisions(
     return {"decisions_agree": float((called[0] == called[1]).double().mean())}
 
 
-def measure(context: Context, models: dict[str, Trained]) -> dict[str, dict[str, Any]]:
+def measure(context: Context, found: Mapping[str, Trained | Given]) -> dict[str, dict[str, Any]]:
     """Size and speed of each model, by role, on inputs of its own size: in turns, on the CPU in float32."""
     shape = context.experiment.data.shape
+    models = {role: one for role, one in found.items() if isinstance(one, Trained)}
+    given = {role: one for role, one in found.items() if isinstance(one, Given)}
     shapes = {role: trained.candidate.preparation.shape(shape) for role, trained in models.items()}
     modules = {role: bare(trained.module()) for role, trained in models.items()}
     with torch.inference_mode():
@@ -145,7 +148,7 @@ def measure(context: Context, models: dict[str, Trained]) -> dict[str, dict[str,
             },
         }
         for role, module in modules.items()
-    }
+    } | {role: measure_given(one, shape, threads=THREADS, batch=BATCH) for role, one in given.items()}
 
 
 def _call(module: nn.Module, shape: tuple[int, ...], size: int) -> Callable[[], Any]:

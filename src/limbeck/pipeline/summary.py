@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limbeck.evaluation.metrics import scalars
 from limbeck.evaluation.names import is_share, sign, title
 from limbeck.evaluation.statistics import Interval, change, gain, interval, paired_difference, points
+from limbeck.pipeline.given import Given
 from limbeck.pipeline.stages import Trained
 
 SPLITS = ("train", "validation", "test")
@@ -15,13 +16,15 @@ Evaluations = Mapping[str, list[dict[str, Any]]]
 
 
 def models(
-    trained: Mapping[str, list[Trained]], evaluations: Evaluations, sizes: Mapping[str, Mapping[str, Any]]
+    trained: Mapping[str, Sequence[Trained | Given]], evaluations: Evaluations, sizes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The summary's ``models``: sizes, mean metrics of the selected epochs over seeds, and every single run."""
     found: dict[str, Any] = {}
     for role, evaluated in evaluations.items():
         runs = []
         for one, scored in zip(trained.get(role, []), evaluated, strict=False):
+            if isinstance(one, Given) and not one.kept:  # a function or an estimator: no file
+                continue
             runs.append(
                 {
                     "seed": one.seed,

@@ -10,6 +10,7 @@ from limbeck.recipe.data_schema import NormalizationSpec
 from limbeck.recipe.types import (
     MAPPING,
     WORD,
+    ClassName,
     ImageSize,
     MetricName,
     ModelName,
@@ -17,6 +18,7 @@ from limbeck.recipe.types import (
     Options,
     Part,
     Positive,
+    TeacherFile,
     WeightsFile,
     word_or_mapping,
 )
@@ -109,14 +111,42 @@ class ModelSpec(Part):
     def _one_source_of_weights(self) -> ModelSpec:
         if self.pretrained and self.weights is not None:
             raise wrong("expected either 'pretrained' or 'weights', found both")
-        if self.pretrained and self.model.startswith(("limbeck/", "user/")):
+        if self.pretrained and str(self.model).startswith(("limbeck/", "user/")):
             raise wrong(f"{self.model} has no published weights; set 'weights' to a file instead of 'pretrained'")
-        if self.transfer and not (self.pretrained or self.weights or self.model.startswith("user/")):
+        if self.transfer and not (self.pretrained or self.weights or str(self.model).startswith("user/")):
             raise wrong("transfer needs weights to start from: set 'pretrained: true' or 'weights: FILE'")
         if self.transfer and self.transfer.freeze > self.epochs:
             raise wrong(f"expected a transfer.freeze of at most epochs ({self.epochs}), found {self.transfer.freeze}")
         if self.schedule.warmup and self.schedule.warmup >= self.epochs:
             raise wrong(f"expected a schedule.warmup below epochs ({self.epochs}), found {self.schedule.warmup:g}")
+        return self
+
+
+class TeacherSpec(ModelSpec):
+    """The teacher: a model, trained here or with weights, or an ONNX file as it is."""
+
+    model: ModelName | None = Field(  # type: ignore[assignment]
+        default=None, description="limbeck/…, torchvision/…, timm/… or user/…; an .onnx file needs none"
+    )
+    weights: TeacherFile | None = Field(default=None, description="a file: taken as it is, or the start of a transfer")
+    class_order: list[ClassName] | None = Field(
+        default=None, min_length=2, max_length=100_000, description="names of its classes, in its own order"
+    )
+    output: str | None = Field(default=None, min_length=1, description="the .onnx file's output of scores, of several")
+    probabilities: bool = Field(default=False, description="the .onnx file's outputs are probabilities: log is taken")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> TeacherSpec:
+        file = self.weights is not None and self.weights.endswith(".onnx")
+        if self.model is None and not file:
+            raise wrong("the key 'model' is needed, unless 'weights' is an .onnx file")
+        if file and (self.transfer or self.options):
+            raise wrong(f"an .onnx file is taken as it is: remove '{'transfer' if self.transfer else 'options'}'")
+        for key in ("output", "probabilities"):
+            if getattr(self, key) and not file:
+                raise wrong(f"'{key}' is for an .onnx file")
+        if self.class_order and (self.transfer or not self.weights):
+            raise wrong("'class_order' is for a teacher that has its weights; one trained here has the data's order")
         return self
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective
 from limbeck.recipe.mistakes import answer, from_pydantic, objective_mistakes, term_parameters
-from limbeck.recipe.model_schema import ModelSpec, StudentSpec
+from limbeck.recipe.model_schema import StudentSpec, TeacherSpec
 from limbeck.recipe.overrides import apply, parse_key, parse_setting
 from limbeck.recipe.reading import Key, describe, plain, read_file
 from limbeck.recipe.schema import RecipeSpec
@@ -46,7 +46,7 @@ class Recipe:
         return Objective.of(None if self.spec.objective == "auto" else self.spec.objective)
 
     @property
-    def teachers(self) -> list[ModelSpec]:
+    def teachers(self) -> list[TeacherSpec]:
         """The teacher, or the members of the ensemble."""
         teacher = self.spec.teacher
         return list(teacher) if isinstance(teacher, list) else [teacher]

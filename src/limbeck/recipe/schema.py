@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, FiniteFloat, Tag, model_validator
 
 from limbeck.recipe.data_schema import DataSpec
-from limbeck.recipe.model_schema import ModelSpec, StudentSpec
+from limbeck.recipe.model_schema import StudentSpec, TeacherSpec
 from limbeck.recipe.types import (
     MAPPING,
     ONE,
@@ -36,7 +36,8 @@ class RecipeSpec(Part):
     task: Literal["classification"] = "classification"
     data: DataSpec = DataSpec()
     teacher: Annotated[
-        Annotated[ModelSpec, Tag(ONE)] | Annotated[list[ModelSpec], Tag(SEVERAL), Field(min_length=1, max_length=64)],
+        Annotated[TeacherSpec, Tag(ONE)]
+        | Annotated[list[TeacherSpec], Tag(SEVERAL), Field(min_length=1, max_length=64)],
         Discriminator(one_or_several),
     ]
     student: StudentSpec

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from limbeck.recipe.values import (
+    class_name,
     image_size,
     local_path,
     model_name,
@@ -23,6 +24,7 @@ from limbeck.recipe.values import (
     not_a_number,
     number_or_fraction,
     option_values,
+    teacher_file,
     weights_file,
 )
 
@@ -32,6 +34,8 @@ ONE, SEVERAL, WORD, MAPPING = TAGS = ("one teacher", "several teachers", "a word
 Positive = Annotated[FiniteFloat, Field(gt=0, le=1e9)]
 LocalPath = Annotated[str, Field(max_length=4096), AfterValidator(local_path)]
 WeightsFile = Annotated[LocalPath, AfterValidator(weights_file)]
+TeacherFile = Annotated[LocalPath, AfterValidator(teacher_file)]
+ClassName = Annotated[str, Field(max_length=1000), BeforeValidator(class_name)]
 ModuleName = Annotated[str, Field(max_length=200), AfterValidator(module_name)]
 ModelName = Annotated[str, Field(max_length=200), AfterValidator(model_name)]
 Share = Annotated[

@@ -55,6 +55,18 @@ def weights_file(value: str) -> str:
     return value
 
 
+def teacher_file(value: str) -> str:
+    """A path of a kind that a teacher is read from."""
+    if not value.endswith((".safetensors", ".pth", ".pt", ".onnx")):
+        raise wrong("expected a file that ends in .safetensors, .pth, .pt or .onnx")
+    return value
+
+
+def class_name(value: Any) -> Any:
+    """A class's name: the number 3, as YAML reads it, is class '3'."""
+    return str(value) if type(value) is int else value
+
+
 def number_or_fraction(value: Any) -> int | float:
     """A count of samples, or a part of them.
 

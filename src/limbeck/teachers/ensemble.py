@@ -76,9 +76,27 @@ class Ensemble:
             return self
         return Ensemble(self._given, self.weights.tolist(), normalization)
 
+    def fitted(self, shape: tuple[int, ...], classes: Sequence[str]) -> Ensemble:
+        """This ensemble for data of a shape and classes: each member's labels matched by name, if it has names."""
+        return Ensemble([fitted(one, shape, classes) for one in self.members], self.weights.tolist())
+
     def placed(self, place: Place) -> Ensemble:
         """A copy whose members are placed."""
         return Ensemble([member.placed(place) for member in self.members], self.weights.tolist())
+
+
+def fitted(teacher: Teacher, shape: tuple[int, ...], classes: Sequence[str]) -> Teacher:
+    """A teacher for data of a shape and classes; itself if it does not look at them.
+
+    Raises:
+        ModelError: if it takes other inputs, or does not know the classes.
+
+    Example:
+        >>> fitted(FunctionTeacher(lambda x: x), (2,), ["a", "b"])(torch.ones(1, 2)).logits
+        tensor([[1., 1.]])
+    """
+    method = getattr(teacher, "fitted", None)
+    return teacher if method is None else method(shape, classes)
 
 
 def as_teacher(value: Any, normalization: Normalize | None = None) -> Teacher:

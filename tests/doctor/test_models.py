@@ -13,7 +13,7 @@ from limbeck.data.normalization import Normalization
 from limbeck.data.split import Split
 from limbeck.doctor.models import class_count, not_smaller, warm_start
 from limbeck.doctor.normalizations import other_normalization, unlike_published, usual
-from limbeck.doctor.splits import PROBE, few
+from limbeck.doctor.splits import few
 from limbeck.evaluation.predict import predict
 
 
@@ -62,7 +62,7 @@ def levels(samples: int, seed: int = 0) -> Split:
 @pytest.mark.parametrize("right", list(usual(3)))
 def test_another_normalization_that_is_clearly_better_is_named(right: str) -> None:
     """Trained under each of the usual ones, given each of the others, and given its own."""
-    module, split = trained(levels(240, seed=1), usual(3)[right], steps=150), levels(300)
+    module, split = trained(levels(240, seed=1), usual(3)[right], steps=150), levels(255)
     for name, normalization in usual(3).items():
         found = other_normalization(given(module), normalization, split)
         scores = {key: float((given(module)(one, split).argmax(1) == split.targets).float().mean())
@@ -125,7 +125,7 @@ def test_few_samples_are_spread_over_the_split_and_labeled() -> None:
     targets = torch.arange(5000) % 3
     targets[::2] = -1
     probe = few(Split(torch.arange(5000.0)[:, None], targets, ["a", "b", "c"], "validation"))
-    assert len(probe) == PROBE
+    assert len(probe) == 1024
     assert bool((probe.targets >= 0).all())
     assert float(probe.inputs.max()) > 4000
 

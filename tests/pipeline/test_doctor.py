@@ -152,6 +152,49 @@ def test_a_model_that_does_not_take_the_data_or_ends_in_a_softmax(data: Data, te
     found = limbeck.examine(nn.Sequential(teacher, nn.Softmax(dim=1)), student, data)
     assert codes(found) == ["refused"]
     assert "softmax" in found[0].message
+    assert codes(limbeck.examine(lambda inputs: teacher(inputs).softmax(1), student, data)) == ["refused"]
+
+
+def linear(data: Data, *, bytes_: bool) -> Any:
+    """A linear classifier of raw pixels, in [0, 1] or in bytes."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = data.train.inputs.flatten(1).numpy() * (255 if bytes_ else 1)
+    return LogisticRegression(max_iter=60, tol=1e-2).fit(rows, [data.classes[one] for one in data.train.targets])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_estimator_is_a_teacher_like_others(data: Data) -> None:
+    estimator = linear(data, bytes_=False)
+    assert codes(limbeck.examine(estimator, student, data)) == []
+    estimator.classes_ = estimator.classes_[[1, 0, *range(2, 10)]]
+    assert codes(limbeck.examine(estimator, student, data)) == ["label_order"]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_onnx_file_that_was_trained_on_bytes_is_told_so(data: Data, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    from limbeck.teachers import OnnxTeacher
+
+    estimator = linear(data, bytes_=True)
+    values = {"w": estimator.coef_.T.astype("float32"), "b": 3 * estimator.intercept_.astype("float32")}
+    values["b"] += torch.linspace(-4, 4, 10).numpy()  # what the pixels say must count
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w", "b"], ["logits"])]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 1, 8, 8])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", 10])],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "t.onnx").write_bytes(model.SerializeToString())
+    told = limbeck.examine(OnnxTeacher(tmp_path / "t.onnx"), student, data)
+    assert {one.code: one for one in told}["normalization"].evidence["better"] == "bytes (0 to 255)"
+    right = OnnxTeacher(tmp_path / "t.onnx", normalization=Normalization((0.0,), (1 / 255,)))
+    assert "normalization" not in codes(limbeck.examine(right, student, data))
 
 
 def test_a_soft_term_without_gradient_and_one_that_is_drowned(data: Data, teacher: nn.Module) -> None:

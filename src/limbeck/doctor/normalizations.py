@@ -15,6 +15,7 @@ from limbeck.doctor.splits import few
 from limbeck.errors import NumericsError
 
 GAIN = 0.02
+PROBE = 256  # samples that each of the alternatives is tried on
 Logits = Callable[[Normalization, Split], Tensor]
 
 _USUAL = {
@@ -50,7 +51,7 @@ def other_normalization(
 ) -> list[Finding]:
     """A model that is clearly better under another of the usual normalizations than under the one that it is given.
 
-    ``normalization``, a warning, naming the best one: at least 2 points better on the same samples (at most 1024), and
+    ``normalization``, a warning, naming the best one: at least 2 points better on the same samples (at most 256), and
     more often than one in a thousand by chance (sign test over the samples where only one of the two is right, divided
     by the number of alternatives).
 
@@ -61,7 +62,7 @@ def other_normalization(
         measured: of the training split, as a further alternative.
         who: for the message.
     """
-    probe = few(split)
+    probe = few(split, PROBE)
     targets = probe.targets
     channels = probe.shape[0] if len(probe.shape) == 3 else 1
     others = usual(channels) | ({"measured on these data": measured} if measured else {})

@@ -12,7 +12,6 @@ from limbeck.doctor.finding import Finding, percent
 
 CLEAR = 0.005  # share of the smaller split from which on an overlap is a warning
 SHOWN = 5
-PROBE = 1024  # samples of a split that several models or settings are tried on
 
 
 def overlap(splits: Mapping[str, Split]) -> list[Finding]:
@@ -66,8 +65,8 @@ def groups(splits: Mapping[str, Split]) -> list[Finding]:
     return found
 
 
-def few(split: Split) -> Split:
-    """At most 1024 labeled samples, spread over a split; the split itself if it has no more.
+def few(split: Split, most: int = 1024) -> Split:
+    """At most so many labeled samples, spread over a split; the split itself if it has no more.
 
     Example:
         >>> import torch
@@ -75,9 +74,9 @@ def few(split: Split) -> Split:
         1024
     """
     labeled = (split.targets >= 0).nonzero().flatten()
-    if len(labeled) == len(split) <= PROBE or not split.replayable:
+    if len(labeled) == len(split) <= most or not split.replayable:
         return split
-    return split.subset(labeled[:: max(len(labeled) // PROBE, 1)][:PROBE])
+    return split.subset(labeled[:: max(len(labeled) // most, 1)][:most])
 
 
 def _address(split: Split, at: int) -> Any:

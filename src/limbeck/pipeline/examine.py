@@ -36,7 +36,7 @@ from limbeck.outputs import Outputs
 from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
 from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
-from limbeck.teachers import Ensemble, FunctionTeacher, ModuleTeacher, OnnxTeacher, Teacher, evaluating
+from limbeck.teachers import Ensemble, FunctionTeacher, ModuleTeacher, OnnxTeacher, Teacher, check_logits, evaluating
 from limbeck.training.progress import Reporter, Silent
 
 BATCH = 64  # samples that gradients are computed on
@@ -70,7 +70,7 @@ def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Fin
     """All that can be found before anything is trained.
 
     Splits, sizes and starting weights are looked at; a teacher that is trained already is asked once about the
-    validation split, and about at most 1024 samples of it under a few other normalizations; the gradients of the
+    validation split, and about at most 256 samples of it under a few other normalizations; the gradients of the
     objective's terms are computed on one batch. The test split is compared with the others for duplicates, and not
     otherwise looked at.
 
@@ -89,9 +89,15 @@ def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Fin
         found.append(Finding("teacher_untrained", "info", text))
         return ordered([*found, *_terms(experiment, _as_teacher(experiment), learned_only=True)])
     say("doctor: what the teacher says about the validation split")
-    logits = ask(given, experiment.data.validation).logits
-    wrong = class_count(logits.shape[1], len(experiment.data.classes), "teacher")
-    return ordered([*found, *(wrong or of_teacher(experiment, given, logits))])
+    try:
+        logits, count = ask(given, experiment.data.validation).logits, len(experiment.data.classes)
+        wrong = class_count(logits.shape[1], count, "teacher")
+        if not wrong:
+            check_logits(logits, "the teacher", count)
+            wrong = of_teacher(experiment, given, logits)
+    except LimbeckError as error:
+        wrong = [_refused(error, "teacher")]
+    return ordered([*found, *wrong])
 
 
 def at_start(experiment: Experiment) -> list[Finding]:
@@ -196,8 +202,12 @@ def _fits(experiment: Experiment) -> list[Finding]:
             if not found:
                 check_fits(module, candidate, data)
         except LimbeckError as error:
-            found.append(Finding("refused", "error", error.what, {"role": role}, "", error.cure or ""))
+            found.append(_refused(error, role))
     return found
+
+
+def _refused(error: LimbeckError, role: str) -> Finding:
+    return Finding("refused", "error", error.what, {"role": role}, "", error.cure or "")
 
 
 def _width(module: nn.Module, candidate: Candidate, split: Split) -> int:

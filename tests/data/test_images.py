@@ -13,6 +13,7 @@ from PIL import Image, ImageFile
 from tests.data.painting import folders, paint
 
 from limbeck.compress.predict import read_image
+from limbeck.data.batches import batches
 from limbeck.data.pictures import Frame, read_picture
 from limbeck.data.sources import load
 from limbeck.errors import DataError
@@ -67,6 +68,16 @@ def test_held_or_not_a_sample_is_what_the_exported_file_will_be_given(tmp_path: 
         assert torch.equal(targets, split.targets.flip(0))
     assert held.input_range == "bytes"
     assert fetched.fingerprint() != read(tmp_path, **{**options, "size": [8, 5]}).fingerprint()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_worker_gives_the_same_batches(tmp_path: Path, cache: bool) -> None:
+    split = read(folders(tmp_path), cache=cache).train
+    here, there = (list(batches(split, batch_size=5, epoch=2, workers=workers)) for workers in (0, 1))
+    assert len(here) == len(there) == 3
+    for one, two in zip(here, there, strict=True):
+        assert torch.equal(one.inputs, two.inputs)
+        assert torch.equal(one.target, two.target)
 
 
 # odd ones ------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from limbeck.data.batch import Batch
 from limbeck.data.batches import batches, steps_per_epoch
+from limbeck.data.datasets import DatasetSplit, LoaderSplit
 from limbeck.data.order import permutation
-from limbeck.data.split import DatasetSplit, LoaderSplit, Split
+from limbeck.data.split import Split
 from limbeck.data.views import Views
 from limbeck.errors import RecipeError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def about_training(
     """
     found: list[Finding] = []
     for role, runs in evaluations.items():
-        found += _of_seeds(runs, lambda one, role=role: _diverged(one, role))
+        found += _of_seeds(runs, partial(_diverged, role))
         rising = [
             one for one in (histories or {}).get(role, []) if _rising(one, runs[0]["selected"]["validation"]["samples"])
         ]
@@ -119,7 +120,7 @@ def _nothing_to_teach(evaluations: Evaluations, control: Mapping[str, Any], spli
     return [Finding("nothing_to_teach", "warning", text, evidence, cause, cure)]
 
 
-def _diverged(one: Mapping[str, Any], role: str) -> list[Finding]:
+def _diverged(role: str, one: Mapping[str, Any]) -> list[Finding]:
     best, last = (one[which]["validation"] for which in ("selected", "last"))
     error = math.sqrt(best["accuracy"] * (1 - best["accuracy"]) / best["samples"])
     if best["accuracy"] - last["accuracy"] <= max(0.1, 5 * error):

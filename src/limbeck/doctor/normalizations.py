@@ -18,7 +18,7 @@ GAIN = 0.02
 PROBE = 256  # samples that each of the alternatives is tried on
 Logits = Callable[[Normalization, Split], Tensor]
 
-_USUAL = {
+_USUAL: dict[int, dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     3: {
         "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         "CIFAR-10's": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,8 +53,8 @@ def label_order(logits: Tensor, targets: Tensor, classes: Sequence[str], who: st
     pairs = [f"'{classes[at]}' means '{order[at]}'" for at in moved.tolist()]
     text = f"the {who}'s classes are in another order than the data's: its accuracy is {percent(before)}, and would "
     text += f"be {percent(after)} if its {', its '.join(pairs[:SHOWN])}{', …' if len(pairs) > SHOWN else ''}"
-    evidence = {"accuracy": round(before, 4), "accuracy_in_that_order": round(after, 4), "samples": len(truth)}
-    evidence |= {"gained": gained, "lost": lost, "class_order": order}
+    evidence: dict[str, Any] = {"accuracy": round(before, 4), "accuracy_in_that_order": round(after, 4)}
+    evidence |= {"samples": len(truth), "gained": gained, "lost": lost, "class_order": order}
     cause = "classes in the order of os.listdir, or sorted as text (1, 10, 2) here and as numbers there"
     cause = named_order(order) or cause
     listed = ", ".join(order[:20]) + ", …" * (count > 20)

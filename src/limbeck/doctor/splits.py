@@ -50,8 +50,8 @@ def groups(splits: Mapping[str, Split]) -> list[Finding]:
         splits: by name; those without groups are left out.
     """
     found = []
-    named = {name: getattr(split, "groups", None) for name, split in splits.items()}
-    for first, second in combinations([name for name, values in named.items() if values is not None], 2):
+    named = {name: split.groups for name, split in splits.items() if split.groups is not None}
+    for first, second in combinations(named, 2):
         both = sorted((set(named[first]) & set(named[second])) - {""})
         if not both:
             continue
@@ -66,7 +66,7 @@ def groups(splits: Mapping[str, Split]) -> list[Finding]:
 
 
 def few(split: Split, most: int = 1024) -> Split:
-    """At most so many labeled samples, spread over a split; the split itself if it has no more.
+    """At most so many labeled samples (any, where none has a label), spread over a split; itself if it has no more.
 
     Example:
         >>> import torch
@@ -74,6 +74,7 @@ def few(split: Split, most: int = 1024) -> Split:
         1024
     """
     labeled = (split.targets >= 0).nonzero().flatten()
+    labeled = labeled if len(labeled) else torch.arange(len(split))
     if len(labeled) == len(split) <= most or not split.replayable:
         return split
     return split.subset(labeled[:: max(len(labeled) // most, 1)][:most])

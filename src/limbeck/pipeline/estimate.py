@@ -31,8 +31,8 @@ def estimate(context: Context) -> float | None:
         search = many * _training(context, shorter)
         count, seconds = count + many, seconds + search
         epochs = shorter.settings.epochs if shorter.settings else 0
-        each = f"{epochs} epoch{'s' * (epochs > 1)}"
-        context.reporter.say(f"objective: auto: {many} short trainings of {each}, about {in_words(search)} here")
+        length = f"{epochs} epoch{'s' * (epochs > 1)}"
+        context.reporter.say(f"objective: auto: {many} short trainings of {length}, about {in_words(search)} here")
     context.reporter.say(
         f"{experiment.name}: {count} trainings, about {in_words(seconds)} here (evaluation not counted)"
     )

@@ -100,6 +100,6 @@ def test_a_copied_picture_in_a_folder(tmp_path: Path, how: str) -> None:
             read()
         return
     data = read()
-    assert "1 samples of split 'test' are copies of another one of it, pixel by pixel" in data.notes
+    assert "split 'test' holds copies of its own samples, pixel by pixel: 1" in data.notes
     assert ("train/dog/copy.png" in data.train.names) == (how == "report")
     assert len(data.duplicates()["train", "test"]) == (2 if how == "report" else 0)

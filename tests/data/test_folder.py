@@ -74,10 +74,10 @@ def test_what_is_not_used_is_reported(tmp_path: Path) -> None:
     data = load("image_folder", root=tmp_path, size=8, validation=4)
     assert [len(split) for split in data.splits.values()] == [17, 4, 4]
     for note in (
-        "1 folders belong to no split, and are used for nothing; the first: extra",
-        "1 files lie beside the folders, and are used for nothing; the first: readme.txt",
-        "1 files lie beside the class folders, and are used for nothing; the first: train/stray.png",
-        "3 files in train/cat are no pictures, and are used for nothing; the first: train/cat/circle",
+        "used for nothing: folders of no split; 1 in all, the first: extra",
+        "used for nothing: files beside the folders; 1 in all, the first: readme.txt",
+        "used for nothing: files beside the class folders; 1 in all, the first: train/stray.png",
+        "used for nothing: files in train/cat that are no pictures; 3 in all, the first: train/cat/circle",
     ):
         assert note in data.notes
 

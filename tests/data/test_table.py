@@ -112,7 +112,7 @@ def test_a_file_without_a_row_is_reported(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     write(tmp_path, lines)
     data = read(tmp_path)
-    assert "1 pictures have no row in table.csv, and are used for nothing; the first: deep/extra.png" in data.notes
+    assert "used for nothing: pictures without a row in table.csv; 1 in all, the first: deep/extra.png" in data.notes
     assert sum(map(len, data.splits.values())) == 24
 
 

@@ -90,8 +90,8 @@ def notes(splits: Mapping[str, Split]) -> list[str]:
     for name, split in splits.items():
         copies, contrary = within(split)
         if copies:
-            told = f", {contrary} of them under another label" if contrary else ""
-            found.append(f"{copies} samples of split '{name}' are copies of another one of it, pixel by pixel{told}")
+            told = f" ({contrary} under another label)" if contrary else ""
+            found.append(f"split '{name}' holds copies of its own samples, pixel by pixel: {copies}{told}")
     return found
 
 
@@ -99,7 +99,7 @@ def dropped(before: Mapping[str, Split], after: Mapping[str, Split]) -> list[str
     """A note on what :func:`without_later` left out."""
     gone = {name: len(split) - len(after[name]) for name, split in before.items()}
     return [
-        f"{count} samples of split '{name}' were left out: they are in a later split too, pixel by pixel"
+        f"left out of split '{name}', being in a later split too, pixel by pixel: {count}"
         for name, count in gone.items()
         if count
     ]

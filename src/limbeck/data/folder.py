@@ -29,8 +29,8 @@ def read_folder(root: str | Path, splits: Mapping[str, str] | None = None) -> Li
     notes = []
     if folders:
         aside = [folder for folder in inside if folder not in folders.values()]
-        notes += unused(aside, root, "folders belong to no split")
-    notes += unused(beside, root, "files lie beside the folders")
+        notes += unused(aside, root, "folders of no split")
+    notes += unused(beside, root, "files beside the folders")
     if "validation" in folders and "test" not in folders and not (splits or {}).get("validation"):
         name = folders["validation"].name
         notes.append(f"the folder '{name}' is the validation split; to test on it, write splits: {{test: {name}}}")
@@ -73,14 +73,14 @@ def _split_folders(root: Path, inside: list[Path], splits: Mapping[str, str] | N
 def _classes(folder: Path, root: Path, notes: list[str]) -> dict[str, list[str]]:
     inside, beside = folders_in(folder)
     if folder != root:
-        notes += unused(beside, root, "files lie beside the class folders")
+        notes += unused(beside, root, "files beside the class folders")
     found = {}
     for inner in inside:
         pictures, other = pictures_under(inner)
         if not pictures:
             cure = "fill it, or remove it from every split"
             raise DataError(f"the class folder {inner} holds no pictures", cure=cure)
-        notes += unused(other, root, f"files in {inner.relative_to(root).as_posix()} are no pictures")
+        notes += unused(other, root, f"files in {inner.relative_to(root).as_posix()} that are no pictures")
         found[inner.name] = [path.relative_to(root).as_posix() for path in pictures]
     if not found:
         raise DataError(f"{folder} holds no class folders", cure=f"lay it out as {_LAYOUT}")

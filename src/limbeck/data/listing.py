@@ -102,7 +102,7 @@ def unused(paths: Sequence[Path], root: Path, what: str) -> list[str]:
     if not paths:
         return []
     first = sorted(path.relative_to(root).as_posix() for path in paths)[0]
-    return [f"{len(paths)} {what}, and are used for nothing; the first: {first}"]
+    return [f"used for nothing: {what}; {len(paths)} in all, the first: {first}"]
 
 
 def check_classes(classes: Sequence[str], where: Path) -> None:

@@ -41,7 +41,7 @@ class Scan:
         """For the reader: what was left out and what was changed, with counts and names."""
         lost = [f"{file} ({why})" for file, why in self.unreadable.items()]
         skipped = [f"{len(lost)} of {len(self.contents)} pictures can not be read and were left out: {', '.join(lost)}"]
-        changed = [f"{len(files)} pictures are {what}; the first: {files[0]}" for what, files in self.changes.items()]
+        changed = [f"{what}; {len(files)} in all, the first: {files[0]}" for what, files in self.changes.items()]
         return (skipped if lost else []) + changed
 
 

@@ -65,7 +65,7 @@ def read_table(
     _check_groups(table, rows)
     there, _ = pictures_under(root)
     have = {root / file for _, file in files}
-    notes = unused([path for path in there if path not in have], root, f"pictures have no row in {table.name}")
+    notes = unused([path for path in there if path not in have], root, f"pictures without a row in {table.name}")
     return Listing(classes, {name: rows[name] for name in SPLITS if name in rows}, tuple(slices), notes)
 
 

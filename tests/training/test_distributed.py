@@ -143,6 +143,10 @@ def test_a_signal_to_one_process_stops_all_and_the_same_number_resumes_to_the_sa
         assert facts["resumed"] == []
 
 
+def test_another_number_of_processes_resumes_and_says_what_is_not_promised(launched: dict[str, Any]) -> None:
+    assert launched["facts"][0]["told"] == ["bit-identical resuming is not promised: processes 2 -> 1"]
+
+
 def test_a_killed_process_ends_the_others_soon(launched: dict[str, Any]) -> None:
     assert launched["last"].startswith("rank 1 of 2 died without a word\n  cure: ")
     assert launched["code"] != 0

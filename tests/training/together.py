@@ -72,11 +72,14 @@ class Acting(Silent):
     """Calls ``act`` with the number of steps so far."""
 
     def __init__(self, act: Callable[[int], None]) -> None:
-        self.steps, self.act = 0, act
+        self.steps, self.act, self.said = 0, act, list[str]()
 
     def batch(self, epoch: int, done: int, samples: int, loss: float | None) -> None:
         self.steps += 1
         self.act(self.steps)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def accuracy(module: nn.Module) -> dict[str, float | None]:
@@ -216,17 +219,21 @@ def main(folder: Path) -> None:
         facts = {"helpers": helpers(here), "seen": seen(folder), "differing": same_everywhere(together)}
     facts["failed"] = {name: failing(folder, name) for name in ("nan", "data")}
     whole = stopped(folder / "whole", signaled=False)
-    try:
-        stopped(folder / "broken", signaled=True)
-    except LimbeckError as error:
-        facts["stopped"] = [type(error).__name__, (folder / "broken" / "checkpoint.safetensors").exists()]
+    for name in ("broken", "fewer"):
+        try:
+            stopped(folder / name, signaled=True)
+        except LimbeckError as error:
+            facts["stopped"] = [type(error).__name__, (folder / name / "checkpoint.safetensors").exists()]
     resumed = stopped(folder / "broken", signaled=False)
     facts["resumed"] = [name for name, value in whole.items() if not torch.equal(value, resumed[name])]
-    write_json(folder / f"facts{rank}.json", facts)
     if rank == 0:  # alone: without processes() nothing of torch.distributed is used
+        listening = Acting(lambda step: None)
+        fit(job(folder / "fewer", normalized(), epochs=3, ema=0.9, reporter=listening))
+        facts["told"] = listening.said
         alone = {**train_all(folder / "one"), **{f"predicted/{name}": one for name, one in predicted().items()}}
         write_tensors(folder / "two.safetensors", together)
         write_tensors(folder / "one.safetensors", alone)
+    write_json(folder / f"facts{rank}.json", facts)
 
     def die(step: int) -> None:
         if rank == 1 and step == 3:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from limbeck.data import Normalization, Split
 from limbeck.evaluation.explain import explain, last_map, picked, write_explanations
 from limbeck.models.small import CNN5, MLP, ConvMNIST
+from limbeck.tasks.classification import CLASSIFICATION
 
 
 class Head(nn.Module):
@@ -245,3 +246,11 @@ def test_inputs_that_are_no_pictures_have_no_maps(tmp_path: Path) -> None:
     data = Split(torch.rand(6, 9), torch.arange(6) % 2, ["a", "b"], "test")
     said = {"teacher": torch.randn(6, 2), "student": torch.randn(6, 2)}
     assert write_explanations(tmp_path, data, data.classes, said, {})["items"] == []
+
+
+def test_the_task_writes_galleries_and_maps(tmp_path: Path) -> None:
+    data = Split(torch.rand(6, 1, 8, 8), torch.arange(6) % 2, ["a", "b"], "test")
+    said = {"teacher": torch.randn(6, 2), "student": torch.randn(6, 2)}
+    CLASSIFICATION.pictures(tmp_path, data, data.classes, said, {"student": (MLP((1, 8, 8), 2, (4,)), None)})
+    assert (tmp_path / "evaluation/gallery.json").is_file()
+    assert json.loads((tmp_path / "evaluation/explain.json").read_text())["methods"]["student"]["method"] == "gradient"

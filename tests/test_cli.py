@@ -166,6 +166,19 @@ def test_predict(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"a\.png +seven +0\.750", capsys.readouterr().out)
 
 
+def test_predict_says_what_the_threshold_decides(
+    calls: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {"class": "no", "probability": 0.75, "positive": "yes", "threshold": 0.2}
+    said = [{**seen, "file": "a.png", "decision": True}, {**seen, "file": "b.png", "decision": False}]
+    monkeypatch.setattr(limbeck.compress, "predict_images", calls.stand_in("predict_images", said))
+    assert leave("predict", "s.onnx", "a.png", "b.png") == 0
+    out = capsys.readouterr().out
+    assert "yes (from 0.200)" in out
+    assert re.search(r"a\.png +no +0\.750 +yes", out)
+    assert re.search(r"b\.png +no +0\.750 +no", out)
+
+
 def test_compare(calls: Calls, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert leave("compare", str(folder), str(folder)) == 0
     assert calls[0]["given"] == ([folder, folder],)

@@ -160,7 +160,7 @@ def test_what_is_not_defined_is_none_and_never_a_number() -> None:
     assert quick(logits, targets, ["auc"])["auc"] is None
     none = classification(logits, torch.full((30,), -1), NAMES, logits, positive=0)
     assert (none["samples"], none["accuracy"], none["ece"]) == (0, None, None)
-    json.dumps([found, curves(logits, targets, NAMES)], allow_nan=False)
+    json.dumps([found, none, curves(logits, targets, NAMES)], allow_nan=False)
 
 
 def test_one_of_two_classes_is_not_guessed() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+import torch
+
 from limbeck.data.duplicates import common
 from limbeck.data.split import Split
 from limbeck.doctor.finding import Finding, percent

@@ -125,8 +125,8 @@ def classification(
     if teacher_logits is not None:
         other = teacher_logits[labeled].double()
         log_t, log_s = torch.log_softmax(other, dim=1), torch.log_softmax(logits, dim=1)
-        found["agreement"] = float((other.argmax(dim=1) == guess).double().mean())
-        found["kl_to_teacher"] = float((log_t.exp() * (log_t - log_s)).sum(dim=1).mean())
+        found["agreement"] = defined((other.argmax(dim=1) == guess).double().mean())
+        found["kl_to_teacher"] = defined((log_t.exp() * (log_t - log_s)).sum(dim=1).mean())
     return found
 
 

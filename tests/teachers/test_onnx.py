@@ -20,7 +20,7 @@ from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.errors import FileError, LimbeckError, ModelError
 from limbeck.models import MLP
-from limbeck.teachers import Ensemble, OnnxTeacher, Teacher
+from limbeck.teachers import Ensemble, OnnxTeacher, Teacher, as_teacher
 
 sys.path.insert(0, str(Path(__file__).parent))
 from onnx_files import linear, outside, zipmap
@@ -217,6 +217,8 @@ def test_it_is_deterministic_and_can_be_copied(tmp_path: Path) -> None:
         assert torch.equal(one(ROWS).logits, first)
     assert isinstance(teacher, Teacher)
     assert not first.requires_grad
+    linear(tmp_path / "t.onnx", (6,), 3)
+    assert torch.equal(as_teacher(tmp_path / "t.onnx")(ROWS).logits, first)
     half = Ensemble([teacher, lambda x: torch.zeros(len(x), 3)])(ROWS).logits
     close(torch.softmax(half, 1), (torch.softmax(first, 1).numpy() + 1 / 3) / 2)
 

@@ -58,8 +58,8 @@ def distill(
     Neither module is changed. Calling it again with the same arguments and folder goes on where it was stopped.
 
     Args:
-        teacher: a trained module, a function ``inputs -> logits``, a fitted scikit-learn classifier, an OnnxTeacher, an
-            Ensemble or other Teacher, or a list of them.
+        teacher: a trained module, a function ``inputs -> logits``, a fitted scikit-learn classifier, an ``.onnx`` file,
+            an Ensemble or other Teacher, or a list of them.
         student: a module whose weights are the start for every seed, or a function without arguments that makes one,
             so that seeds vary the starting weights too.
         data: a :class:`limbeck.Data`, or what its ``train`` takes: two arrays, a Dataset, an ``.npz`` file.

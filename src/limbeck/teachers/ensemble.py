@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from limbeck.errors import ModelError
 from limbeck.outputs import Outputs
 from limbeck.teachers.estimator import SklearnTeacher, is_estimator
 from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher
+from limbeck.teachers.onnx import OnnxTeacher
 from limbeck.teachers.protocol import Normalize, Place, Teacher
 from limbeck.teachers.recorded import Recorded
 
@@ -100,7 +102,7 @@ def fitted(teacher: Teacher, shape: tuple[int, ...], classes: Sequence[str]) -> 
 
 
 def as_teacher(value: Any, normalization: Normalize | None = None) -> Teacher:
-    """Make a teacher of a module, a function, a fitted estimator, or a list of them (an ensemble).
+    """Make a teacher of a module, a function, a fitted estimator, an ``.onnx`` file, or a list of them (an ensemble).
 
     A teacher is returned as it is.
 
@@ -125,11 +127,14 @@ def as_teacher(value: Any, normalization: Normalize | None = None) -> Teacher:
         return Ensemble(value, normalization=normalization)
     if isinstance(value, Teacher) and not isinstance(value, type):
         return value
+    if isinstance(value, str | Path) and str(value).endswith(".onnx"):
+        return OnnxTeacher(value)
     if is_estimator(value):
         return SklearnTeacher(value)
     if callable(value) and not isinstance(value, type):
         return FunctionTeacher(value, normalization)
     found = f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
     raise ModelError(
-        f"{found} is no teacher", cure="give a torch module, a function, a fitted estimator, or a list of them"
+        f"{found} is no teacher",
+        cure="give a torch module, a function, a fitted estimator, an .onnx file, or a list of them",
     )

@@ -239,3 +239,15 @@ def test_images_without_labels_a_dataset_and_a_loader_are_taken(tmp_path: Path) 
     assert several.summary["models"]["teacher"]["metrics"]["test"]["accuracy"] == pytest.approx(
         function.summary["models"]["teacher"]["metrics"]["test"]["accuracy"]
     )
+
+
+def test_training_images_without_any_label(tmp_path: Path) -> None:
+    x, y = torch.rand(120, 1, 8, 8), torch.arange(120) % 2
+    teacher, student = (limbeck.models.MLP((1, 8, 8), 2, hidden=[size]) for size in (16, 4))
+    data = limbeck.Data(x[:60], validation=(x[60:90], y[60:90]), test=(x[90:], y[90:]), classes=["a", "b"])
+    options: dict[str, Any] = {"objective": {"kl": 1.0}, "epochs": 1, "export": (), "quiet": True}
+    found = limbeck.distill(teacher, student, data, run=tmp_path / "r", **options).summary
+    assert "control" not in found["models"]
+    assert "accuracy" not in found["models"]["student"]["metrics"]["train"]  # of nothing there is no share
+    assert found["models"]["student"]["metrics"]["test"]["samples"] == 30
+    assert found["sampling_difference"] is None

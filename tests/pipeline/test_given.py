@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
+from tests.teachers.onnx_files import linear
 
 import limbeck as lb
 from limbeck.data.data import Data
@@ -24,9 +24,6 @@ from limbeck.pipeline.examine import examine_recipe as examine
 from limbeck.pipeline.experiment import from_recipe
 from limbeck.pipeline.run import execute, finished
 from limbeck.recipe.recipe import Recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
-from onnx_files import linear
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the teacher's own labels
 SHORT = {"model": "limbeck/digits_student", "epochs": 1, "batch_size": 256}

@@ -6,7 +6,6 @@ import copy
 import json
 import pickle
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto
+from tests.teachers.onnx_files import linear, outside, zipmap
 
 from limbeck.compress.onnx import export_onnx
 from limbeck.data.normalization import Normalization
@@ -21,9 +21,6 @@ from limbeck.data.preparation import Preparation
 from limbeck.errors import FileError, LimbeckError, ModelError
 from limbeck.models import MLP
 from limbeck.teachers import Ensemble, OnnxTeacher, Teacher, as_teacher
-
-sys.path.insert(0, str(Path(__file__).parent))
-from onnx_files import linear, outside, zipmap
 
 IMAGES = torch.rand(7, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 ROWS = torch.rand(9, 6, generator=torch.Generator().manual_seed(1))

@@ -178,6 +178,17 @@ def test_the_order_that_it_names_is_the_right_one_for_a_cycle() -> None:
     assert label_order(answers(place[targets], 1.0), targets, CLASSES)[0].evidence["class_order"] == order
 
 
+def test_where_an_order_was_declared_wrongly_the_cure_is_the_models_own() -> None:
+    """A model that learned ``order``, was said to have ``declared``, and was mapped by that."""
+    order, declared = (list(np.random.default_rng(seed).permutation(CLASSES)) for seed in (1, 2))
+    targets = torch.arange(400) % 10
+    own = answers(torch.tensor([order.index(one) for one in CLASSES])[targets], 1.0)
+    mapped = own[:, [declared.index(one) for one in CLASSES]]
+    assert label_order(mapped, targets, CLASSES, declared=declared)[0].evidence["class_order"] == order
+    right = own[:, [order.index(one) for one in CLASSES]]
+    assert label_order(right, targets, CLASSES, declared=order) == []
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.7, 1.0])
 def test_a_teacher_in_the_right_order_is_left_alone_however_bad_it_is(share: float) -> None:
     for seed in range(20):

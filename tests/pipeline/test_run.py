@@ -180,6 +180,19 @@ def test_stages_are_shared_between_runs_and_test_is_not_looked_at(tmp_path: Path
         assert not list(result.folder.glob("student.*"))
 
 
+def test_a_shared_control_is_compared_with_each_runs_own_teacher(tmp_path: Path) -> None:
+    """The control does not depend on the teacher: two runs share it, but not how it compares with the teacher."""
+    agreements = []
+    for epochs in (1, 2):
+        run = tmp_path / f"run{epochs}"
+        recipe = short(**{"teacher.epochs": epochs, "seeds": 1})
+        execute(recipe, run, quiet=True, score_test=False, shared=tmp_path / "shared")
+        found = read(run, "evaluation/control-seed0.json")["selected"]["validation"]
+        agreements.append((found["accuracy"], found["kl_to_teacher"]))
+    assert agreements[0][0] == agreements[1][0]
+    assert agreements[0][1] != agreements[1][1]
+
+
 def test_a_model_that_ends_in_softmax_is_refused_with_the_cure(tmp_path: Path) -> None:
     x, y = torch.rand(60, 1, 8, 8), torch.arange(60) % 3
     plain = limbeck.models.MLP((1, 8, 8), 3, hidden=[8])

@@ -15,7 +15,13 @@ from limbeck.doctor.finding import Finding, percent
 SHOWN = 10
 
 
-def label_order(logits: Tensor, targets: Tensor, classes: Sequence[str], who: str = "teacher") -> list[Finding]:
+def label_order(
+    logits: Tensor,
+    targets: Tensor,
+    classes: Sequence[str],
+    who: str = "teacher",
+    declared: Sequence[str] | None = None,
+) -> list[Finding]:
     """A model whose classes are in another order than the data's: a permutation of its outputs would be right.
 
     The permutation that gives most right answers (the assignment problem) is found on one half of the samples and tried
@@ -28,6 +34,7 @@ def label_order(logits: Tensor, targets: Tensor, classes: Sequence[str], who: st
         targets: int64 ``[N]``, -1 for no label.
         classes: names, in the order of the data.
         who: for the message.
+        declared: the order that the model's classes were said to have, by which ``logits`` were mapped already.
 
     Example:
         >>> targets = torch.arange(90) % 3
@@ -54,10 +61,13 @@ def label_order(logits: Tensor, targets: Tensor, classes: Sequence[str], who: st
     text = f"the {who}'s classes are in another order than the data's: its accuracy is {percent(before)}, and would "
     text += f"be {percent(after)} if its {', its '.join(pairs[:SHOWN])}{', …' if len(pairs) > SHOWN else ''}"
     evidence: dict[str, Any] = {"accuracy": round(before, 4), "accuracy_in_that_order": round(after, 4)}
-    evidence |= {"samples": len(truth), "gained": gained, "lost": lost, "class_order": order}
+    evidence |= {"samples": len(truth), "gained": gained, "lost": lost}
     cause = "classes in the order of os.listdir, or sorted as text (1, 10, 2) here and as numbers there"
-    cause = named_order(order) or cause
-    listed = ", ".join(order[:20]) + ", …" * (count > 20)
+    cause = "a class_order that is not the model's" if declared else named_order(order) or cause
+    meaning = dict(zip(classes, order, strict=True))
+    own = [meaning.get(name, name) for name in declared] if declared else order
+    evidence["class_order"] = own
+    listed = ", ".join(own[:20]) + ", …" * (len(own) > 20)
     cure = f"say the order that it was trained with: class_order: [{listed}] in the {who}"
     return [Finding("label_order", "error", text, evidence, cause, cure)]
 

@@ -120,7 +120,7 @@ def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list
     data, found = experiment.data, list[Finding]()
     counts = confusion(logits, data.validation.targets, len(data.classes))
     if _given(experiment) is not None:
-        found += label_order(logits, data.validation.targets, data.classes)
+        found += label_order(logits, data.validation.targets, data.classes, declared=_declared(experiment))
         found += _normalization(experiment)
     found += constant(counts, "teacher", "validation", data.classes, logits)
     if not any(one.code == "label_order" for one in found):
@@ -229,6 +229,12 @@ def _given(experiment: Experiment) -> Teacher | None:
     if any(one.settings is not None for one in experiment.candidates):
         return None
     return _as_teacher(experiment)
+
+
+def _declared(experiment: Experiment) -> list[str] | None:
+    """The order of labels that a recipe says its one teacher has."""
+    spec = experiment.recipe.get("teacher")
+    return spec.get("class_order") if isinstance(spec, Mapping) else None
 
 
 def _as_teacher(experiment: Experiment) -> Teacher:

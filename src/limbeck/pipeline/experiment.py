@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
@@ -174,8 +174,18 @@ def weights_digest(module: nn.Module) -> str:
         >>> weights_digest(nn.Linear(2, 1)) == weights_digest(nn.Linear(2, 1))
         False
     """
+    return tensors_digest(module.state_dict())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over tensors, by name.
+
+    Example:
+        >>> tensors_digest({"a": torch.ones(2)}) == tensors_digest({"b": torch.ones(2)})
+        False
+    """
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

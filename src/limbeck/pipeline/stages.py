@@ -14,7 +14,7 @@ from limbeck.evaluation.predict import ask, predict
 from limbeck.files import read_tensors, sha256, write_json, write_tensors
 from limbeck.objective import Objective
 from limbeck.outputs import Outputs
-from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, weights_digest
+from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, tensors_digest, weights_digest
 from limbeck.pipeline.folder import Run, key_of
 from limbeck.teachers import Teacher
 from limbeck.training.loop import CHECKPOINT, Job, fit
@@ -112,7 +112,8 @@ def evaluate(
     """
     run, data = context.run, context.experiment.data
     stage = f"evaluation/{trained.role}-seed{trained.seed}"
-    key = key_of([{name: sha256(trained.file(name)) for name in WEIGHTS}, *_scored(context)])
+    heard = {name: tensors_digest({"logits": logits}) for name, logits in (teacher_says or {}).items()}
+    key = key_of([{name: sha256(trained.file(name)) for name in WEIGHTS}, *_scored(context), heard])
     done = run.done(stage, key)
     if done is not None:
         if not (run.path / f"{stage}.json").exists():  # a run of the same sweep did it

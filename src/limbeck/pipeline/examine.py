@@ -104,7 +104,8 @@ def at_start(experiment: Experiment) -> list[Finding]:
     """What is cheap to see before anything is trained: the splits, pretrained normalization, the student's start."""
     splits, data = experiment.data.splits, experiment.data
     about = undeclared(data.train.targets, data.classes, experiment.task.positive)
-    return [*overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
+    made = [Finding("data_split_made", "info", note) for note in data.notes]
+    return [*made, *overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
 
 
 def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list[Finding]:

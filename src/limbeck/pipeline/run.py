@@ -152,7 +152,7 @@ def _conduct(context: Context, began: float) -> Result:
     _check_first(context.experiment)
     context = replace(context, experiment=without_channels_last_where_refused(context.experiment))
     experiment = context.experiment
-    for note in experiment.notes:
+    for note in [*experiment.data.notes, *experiment.notes]:
         context.reporter.say(note)
     findings = at_start(experiment)
     world().from_first(lambda: estimate(context))

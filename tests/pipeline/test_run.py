@@ -125,6 +125,7 @@ def test_an_interrupted_run_goes_on_without_running_finished_stages_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from limbeck.pipeline import run as pipeline
+    from limbeck.pipeline import walk
 
     calls: list[tuple[str, int]] = []
 
@@ -134,7 +135,7 @@ def test_an_interrupted_run_goes_on_without_running_finished_stages_again(
             raise KeyboardInterrupt
         return train(context, role, seed, *rest)
 
-    monkeypatch.setattr(pipeline, "train", dying)
+    monkeypatch.setattr(walk, "train", dying)
     with pytest.raises(KeyboardInterrupt):
         execute(short(), tmp_path / "r", quiet=True)
     assert read(tmp_path / "r", "run.json")["status"] == "stopped"

@@ -160,7 +160,7 @@ def after(
         differences: of the student to its controls.
         failed: why the export failed, if it did.
     """
-    experiment, split = context.experiment, "test" if context.score_test else "validation"
+    experiment, split = context.experiment, context.compared
     data = experiment.data
     histories = {
         role: [_history(context.run.path / "models" / role / f"seed{one['seed']}" / "metrics.jsonl") for one in runs]

@@ -39,6 +39,11 @@ class Context:
         splits = self.experiment.data.splits
         return splits if self.score_test else {name: split for name, split in splits.items() if name != "test"}
 
+    @property
+    def compared(self) -> str:
+        """The split that models are compared on."""
+        return "test" if self.score_test else "validation"
+
 
 @dataclass(frozen=True)
 class Trained:

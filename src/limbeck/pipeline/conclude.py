@@ -1,0 +1,160 @@
+"""The end of a run: the student that ships, its files, and what is told of all models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.compress.card import model_card
+from limbeck.doctor import Finding
+from limbeck.errors import ExportError
+from limbeck.evaluation.names import sign
+from limbeck.evaluation.predict import predict
+from limbeck.files import read_json, write_json, write_text
+from limbeck.pipeline import summary as told
+from limbeck.pipeline.examine import after, together
+from limbeck.pipeline.experiment import Experiment
+from limbeck.pipeline.folder import environment
+from limbeck.pipeline.given import Given
+from limbeck.pipeline.ship import export, measure, ship
+from limbeck.pipeline.stages import Context, Trained
+from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
+from limbeck.report.render import write_report
+from limbeck.teachers import ModuleTeacher, Teacher
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the trainings of an experiment left.
+
+    Args:
+        teacher: as it was asked.
+        members: its members as files.
+        trained: controls and students, by role, one for each seed.
+        logits: what the teacher says about each split.
+        evaluations: by role, the teacher's too, one for each seed.
+        findings: of the doctor, so far.
+        searched: how the objective was chosen, if it was.
+    """
+
+    teacher: Teacher
+    members: list[Trained | Given]
+    trained: Mapping[str, list[Trained]]
+    logits: Mapping[str, Tensor]
+    evaluations: dict[str, list[dict[str, Any]]]
+    findings: list[Finding]
+    searched: dict[str, Any] | None
+
+
+def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> None:
+    """Choose the student that ships, measure and export it, and write summary, card and report.
+
+    Args:
+        context: of the run.
+        found: what the trainings left.
+        seconds: gives the time since the run began.
+
+    Raises:
+        ExportError: at the end, when everything else is kept.
+    """
+    experiment, evaluations = context.experiment, found.evaluations
+    best = _best(experiment, found.trained["student"], evaluations["student"])
+    chosen = {role: ones[best] for role, ones in found.trained.items()}
+    sizes = measure(context, {**({"teacher": found.members[0]} if len(found.members) == 1 else {}), **chosen})
+    scored = of_shipped(evaluations, chosen["student"].seed, context.compared)
+    exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
+    said: dict[str, Tensor] = {}
+    if context.score_test:
+        said = {"teacher": found.logits["test"], **{role: _test_logits(context, one) for role, one in chosen.items()}}
+        test, modules = experiment.data.test, _modules(found.teacher, chosen)
+        experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
+    summary = _summary(context, found, sizes, exports, failed)
+    add_uncertainty(summary, experiment, scored, said)
+    summary["objective_search"] = found.searched
+    summary["shipped_seed"] = chosen["student"].seed
+    summary["seconds"] = seconds()
+    _write(context, summary)
+    if failed is not None:
+        raise failed
+
+
+def _best(experiment: Experiment, students: list[Trained], evaluations: list[dict[str, Any]]) -> int:
+    """The seed that ships: the best on validation, the first among equals."""
+    metric = experiment.task.primary
+    found = [one["selected"]["validation"] for one in evaluations]
+    scores = [(sign(metric) * one[metric], -one["loss"]) for one in found]
+    return max(range(len(students)), key=lambda number: (scores[number], -number))
+
+
+def _modules(teacher: Teacher, chosen: Mapping[str, Trained]) -> dict[str, tuple[nn.Module, Any]]:
+    """The models that have gradients, by role, each with the preparation of its inputs."""
+    found: dict[str, tuple[nn.Module, Any]]
+    found = {role: (one.module(), one.candidate.preparation) for role, one in chosen.items()}
+    if isinstance(teacher, ModuleTeacher):
+        found["teacher"] = (teacher.module, teacher.normalization)
+    return found
+
+
+def _test_logits(context: Context, trained: Trained) -> Tensor:
+    return predict(trained.module(), trained.candidate.preparation, context.experiment.data.test)[0]
+
+
+def _ship(
+    context: Context, student: Trained, point: Mapping[str, Any] | None
+) -> tuple[list[dict[str, Any]], ExportError | None]:
+    """Ship and export; a failed export is told at the end, when everything else is kept."""
+    if not context.score_test:
+        return [], None
+    ship(context, student, point)
+    if "onnx" not in context.experiment.exports:
+        return [], None
+    try:
+        return [export(context, student, _test_logits(context, student), point)], None
+    except ExportError as error:
+        return [], error
+
+
+def _summary(
+    context: Context,
+    found: Outcome,
+    sizes: dict[str, dict[str, Any]],
+    exports: list[dict[str, Any]],
+    failed: ExportError | None,
+) -> dict[str, Any]:
+    from limbeck import __version__
+
+    experiment, metric, split = context.experiment, context.experiment.task.primary, context.compared
+    evaluations = found.evaluations
+    differences = {
+        role: told.difference(evaluations, metric, role, split) for role in ("control", "control_hard_labels")
+    }
+    later = after(context, evaluations, sizes, differences, failed)
+    return {
+        "limbeck": __version__,
+        "recipe": dict(experiment.recipe),
+        "objective": experiment.objective.to_recipe(),
+        "data": experiment.data.describe(),
+        "metric": metric,
+        "positive": experiment.task.positive,
+        "models": told.models({"teacher": found.members, **found.trained}, evaluations, sizes),
+        "difference": differences["control"],
+        "difference_to_hard_labels": differences["control_hard_labels"],
+        "intervals": {role: told.mean_interval(evaluations, role, metric, split) for role in evaluations},
+        "exports": exports,
+        "findings": together(found.findings, later),
+        "verdict": told.sentence(differences),
+        "environment": environment(),
+    }
+
+
+def _write(context: Context, summary: dict[str, Any]) -> None:
+    run = context.run
+    write_json(run.path / "summary.json", summary)
+    run.finish("done")
+    if context.score_test:
+        described = read_json(run.path / "student.json")
+        write_text(run.path / "MODEL_CARD.md", model_card(summary, run.info, described))
+        write_report(run.path)

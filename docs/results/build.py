@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from limbeck.evaluation.statistics import interval
 from limbeck.pipeline.sweep import plot
 from limbeck.report.numbers import count, difference, milliseconds, percent, size, spread
 
@@ -44,17 +45,19 @@ def results(folder: Path) -> list[str]:
     """The table of one run, with its provenance."""
     summary, run = read(folder / "summary.json"), read(folder / "run.json")
     models, environment = summary["models"], summary["environment"]
+    metric = (summary["difference"] or {"metric": "accuracy"})["metric"]
+    name = metric.replace("_", " ")
     lines = [
         f"`{run['command']}`  ",
         f"{run['finished'] or run['created']}, {environment['processor']}, {environment['cores']} cores, "
         f"threads: {environment['threads']}, torch {environment['torch']}; {summary['seconds']:.0f} s.",
         "",
-        "| model | parameters | MACs | weights | latency | seeds | validation | test, selected epoch | 95 % interval "
-        "| test, last epoch | to control, points |",
+        f"| model | parameters | MACs | weights | latency | seeds | validation {name} | test {name}, selected epoch "
+        f"| 95 % interval | test {name}, last epoch | to control, points |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for role, model in models.items():
-        last = [one["metrics"]["last"]["test"]["accuracy"] for one in model["runs"]]
+        last = [one["metrics"]["last"]["test"][metric] for one in model["runs"]]
         cells = [
             NAMES[role],
             count(model["parameters"]),
@@ -62,8 +65,8 @@ def results(folder: Path) -> list[str]:
             size(model["weights_bytes"]),
             milliseconds(model["latency_ms"]),
             str(len(model["runs"])),
-            percent(model["metrics"]["validation"]["accuracy"]),
-            percent(model["metrics"]["test"]["accuracy"]),
+            percent(model["metrics"]["validation"][metric]),
+            percent(model["metrics"]["test"][metric]),
             spread(summary["intervals"][role]),
             percent(sum(last) / len(last)),
             difference(summary["difference"]) if role == "student" else "–",
@@ -71,12 +74,38 @@ def results(folder: Path) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"**{summary['verdict']}**", ""]
     lines += [f"- {one['severity']}: {one['message']}" for one in summary["findings"]]
+    point, drawn = summary.get("operating_point"), summary.get("sampling_difference")
+    if point:
+        lines.append(f"- {point['sentence']}")
+    if drawn:
+        lines.append(
+            f"- of the seed that ships, on the same {drawn['samples']} samples: student minus control "
+            f"{difference(drawn)} points, the interval being that of the draw of the samples"
+        )
     for export in summary["exports"]:
         lines.append(
             f"- `{export['path']}`: {count(export['bytes'])} bytes, test accuracy "
             f"{percent(export['metrics']['test']['accuracy'])}, largest difference of a logit "
             f"{export['max_abs_difference']:.2g}, {milliseconds(export['latency_ms'])} in ONNX Runtime on one thread"
         )
+    return [*lines, ""]
+
+
+SCORES = ("accuracy", "balanced_accuracy", "majority_baseline", "f1", "auc", "average_precision", "ece")
+
+
+def scores(folder: Path) -> list[str]:
+    """Several metrics of one run on test: the mean over seeds with its 95 % interval."""
+    models = read(folder / "summary.json")["models"]
+    known = [name for name in SCORES if name in models["student"]["metrics"]["test"]]
+    lines = [f"| model | {' | '.join(name.replace('_', ' ') for name in known)} |", f"|{'---|' * (len(known) + 1)}"]
+    for role, model in models.items():
+        cells = []
+        for name in known:
+            found = interval([one["metrics"]["selected"]["test"][name] for one in model["runs"]])
+            between = "" if found.low is None else f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
+            cells.append(f"{100 * found.mean:.1f}{between}")
+        lines.append(f"| {NAMES[role]} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -140,12 +169,12 @@ def read(path: Path) -> Any:
 
 
 def build(template: Path) -> Path:
-    """Write a page from its template: ``{{results NAME}}`` and ``{{sweep NAME}}`` are replaced."""
+    """Write a page from its template: ``{{results NAME}}``, ``{{scores NAME}}`` and ``{{sweep NAME}}`` are replaced."""
     lines: list[str] = []
     for line in template.read_text(encoding="utf-8").splitlines():
         words = line.strip().removeprefix("{{").removesuffix("}}").split()
         if line.startswith("{{") and len(words) == 2:
-            make = {"results": results, "sweep": sweep, "speed": speed}[words[0]]
+            make = {"results": results, "scores": scores, "sweep": sweep, "speed": speed}[words[0]]
             lines += make(template.parent / words[1])
         else:
             lines.append(line)

@@ -85,8 +85,9 @@ def scores(folder: Path, archive: Path, split: str) -> tuple[np.ndarray[Any, Any
 def test_models_are_compared_by_the_declared_metric(folder: Path) -> None:
     summary = read(folder, "summary.json")
     assert (summary["metric"], summary["positive"], summary["difference"]["metric"]) == ("auc", "malignant", "auc")
-    assert "AUC" in summary["verdict"]
-    assert "accuracy" not in summary["verdict"]
+    gain = summary["verdict"].removesuffix(summary["sampling_note"])
+    assert "AUC" in gain
+    assert "accuracy" not in gain
     students = summary["models"]["student"]
     runs = [one["metrics"]["selected"]["test"] for one in students["runs"]]
     assert students["metrics"]["test"]["auc"] == pytest.approx(sum(one["auc"] for one in runs) / 2)
@@ -162,7 +163,10 @@ def test_the_draw_of_the_samples_is_told(folder: Path) -> None:
     assert (drawn["metric"], drawn["split"], drawn["samples"]) == ("auc", "test", 200)
     assert drawn["low"] < drawn["value"] < drawn["high"]
     half = 50 * (drawn["high"] - drawn["low"])
-    note = f"The test split has 200 samples: its draw alone moves AUC by ± {half:.1f} points."
+    chosen = read(folder, f"evaluation/student-seed{summary['shipped_seed']}.json")["selected"]["test"]["sampling"]
+    other = 50 * (chosen["accuracy"]["high"] - chosen["accuracy"]["low"])
+    moved = f"AUC by ± {half:.1f} points and accuracy by ± {other:.1f} points"
+    note = f"The test split has 200 samples: its draw alone moves {moved}."
     assert summary["sampling_note"] == note
     assert summary["verdict"].endswith(note)
     paired = summary["sampling_difference"]
@@ -240,9 +244,10 @@ def test_a_loss_is_better_when_it_is_smaller(archive: Path, tmp_path: Path) -> N
     assert summary["shipped_seed"] == best["seed"]
     assert summary["difference"]["better"] == "lower"
     assert summary["operating_point"] is None
-    assert summary["sampling_note"] is None
-    assert "in loss" in summary["verdict"]
-    assert "points" not in summary["verdict"]
+    assert "moves accuracy by ±" in summary["sampling_note"]  # a loss is no share
+    gain = summary["verdict"].removesuffix(summary["sampling_note"])
+    assert "in loss" in gain
+    assert "points" not in gain
 
 
 def test_slices_and_groups_reach_the_evaluation(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -34,7 +34,8 @@ def add_uncertainty(
     split = "test" if said else "validation"
     summary["sampling"] = sampling(scored, task.primary, split)
     groups = None if not said or test.groups is None else len(set(test.groups))
-    summary["sampling_note"] = note(summary["sampling"].get("student"), groups)
+    told = [sampling(scored, metric, split).get("student") for metric in dict.fromkeys([task.primary, "accuracy"])]
+    summary["sampling_note"] = note([one for one in told if one is not None], groups)
     summary["sampling_difference"] = differences(task, test, said) if said else None
     summary["operating_point"] = operating_points(scored, task, split)
     if summary["sampling_note"]:
@@ -71,27 +72,23 @@ def sampling(scored: Mapping[str, Mapping[str, Any]], metric: str, split: str) -
     return found
 
 
-def note(found: Mapping[str, Any] | None, groups: int | None = None) -> str | None:
+def note(found: Sequence[Mapping[str, Any]], groups: int | None = None) -> str | None:
     """A sentence where the draw of the samples alone moves a share by more than a point; else None.
 
     Args:
-        found: one role's part of what :func:`sampling` gives.
+        found: of one role, what :func:`sampling` gives for each metric.
         groups: that the samples belong to.
 
     Example:
-        >>> note({"metric": "accuracy", "split": "test", "samples": 200, "low": 0.90, "high": 0.962})
+        >>> note([{"metric": "accuracy", "split": "test", "samples": 200, "low": 0.90, "high": 0.962}])
         'The test split has 200 samples: its draw alone moves accuracy by ± 3.1 points.'
     """
-    if found is None or not is_share(found["metric"]):
+    halves = {title(one["metric"]): (one["high"] - one["low"]) / 2 for one in found if is_share(one["metric"])}
+    wide = [f"{name} by ± {100 * half:.1f} points" for name, half in halves.items() if half > WORTH_TELLING]
+    if not wide:
         return None
-    half = (found["high"] - found["low"]) / 2
-    if half <= WORTH_TELLING:
-        return None
-    size = f"{found['samples']:,} samples" + ("" if groups is None else f" of {groups:,} groups")
-    return (
-        f"The {found['split']} split has {size}: its draw alone moves {title(found['metric'])} by ± {100 * half:.1f} "
-        "points."
-    )
+    size = f"{found[0]['samples']:,} samples" + ("" if groups is None else f" of {groups:,} groups")
+    return f"The {found[0]['split']} split has {size}: its draw alone moves {' and '.join(wide)}."
 
 
 def differences(task: Task, split: Split, logits: Mapping[str, Tensor]) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ from torch.nn import functional
 from torchvision.models import resnet18
 
 from limbeck.data.normalization import Normalization
+from limbeck.data.preparation import Preparation
 from limbeck.data.split import Split
 from limbeck.models.small import CNN5
 from limbeck.objective import Objective, supervised, term
@@ -137,7 +138,7 @@ def limbeck(images: Tensor, labels: Tensor, batch: int, *, distilled: bool, fold
         module=student(),
         objective=Objective([supervised(1 - WEIGHT if distilled else 1.0), *kl]),
         split=Split(images, labels, [str(number) for number in range(10)], "train"),
-        normalization=normalization,
+        preparation=Preparation(normalization),
         validate=lambda module: {},
         settings=Settings(
             epochs=10**6,

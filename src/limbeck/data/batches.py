@@ -10,7 +10,6 @@ from itertools import islice
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from limbeck.data.batch import Batch, Mixed
 from limbeck.data.datasets import LoaderSplit
@@ -18,6 +17,7 @@ from limbeck.data.order import reseeded
 from limbeck.data.sampling import Sampler, repeats
 from limbeck.data.split import Split
 from limbeck.data.views import Views
+from limbeck.data.workers import prepared
 from limbeck.errors import RecipeError
 
 
@@ -95,11 +95,7 @@ def batches(
         for number in numbers:
             yield maker[number]
         return
-    loader = DataLoader(maker, batch_size=None, sampler=numbers, num_workers=workers)  # type: ignore[arg-type, var-annotated]
-    # An iterator of the loader draws a base seed from torch's generator; nothing here may depend on that.
-    with torch.random.fork_rng(devices=[]):
-        stream = iter(loader)
-    yield from stream
+    yield from prepared(maker, numbers, workers, split.name)
 
 
 @dataclass(frozen=True)

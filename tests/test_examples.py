@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

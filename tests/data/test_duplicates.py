@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from limbeck.data import Data, Split
 from limbeck.data.duplicates import common, within
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 from limbeck.errors import DataError, RecipeError
 
 

@@ -15,7 +15,7 @@ from tests.data.painting import folders, paint
 from limbeck.compress.predict import read_image
 from limbeck.data.batches import batches
 from limbeck.data.pictures import Frame, read_picture
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 from limbeck.errors import DataError
 
 

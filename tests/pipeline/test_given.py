@@ -15,7 +15,7 @@ from tests.teachers.onnx_files import linear
 
 import limbeck as lb
 from limbeck.data.data import Data
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 from limbeck.errors import ModelError
 from limbeck.evaluation.predict import predict
 from limbeck.files import read_json, sha256, write_tensors

@@ -13,7 +13,7 @@ from PIL import Image
 
 import limbeck
 from limbeck.compress.onnx import run_onnx
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 from limbeck.pipeline.run import execute
 from limbeck.recipe.recipe import Recipe
 

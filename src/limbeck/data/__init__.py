@@ -5,7 +5,7 @@ from limbeck.data.batches import batches, steps_per_epoch
 from limbeck.data.data import Data
 from limbeck.data.datasets import DatasetSplit, LoaderSplit
 from limbeck.data.normalization import Normalization
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 from limbeck.data.split import Split
 from limbeck.data.views import Views
 

@@ -18,9 +18,8 @@ from limbeck.data.arrays import as_images
 from limbeck.data.datasets import DatasetSplit, LoaderSplit
 from limbeck.data.duplicates import common, dropped, refuse, without_later
 from limbeck.data.grouped import grouped
-from limbeck.data.listing import pictures_under
 from limbeck.data.normalization import Normalization
-from limbeck.data.pictures import read_picture
+from limbeck.data.pictures import pictures_under, read_picture
 from limbeck.data.split import Split
 from limbeck.errors import DataError, RecipeError, nearest
 

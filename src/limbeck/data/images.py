@@ -25,7 +25,7 @@ class ImageSplit(Addressed):
         classes: class names.
         name: of the split.
         frame: size and channels.
-        contents: a hash of each picture's pixels, see :func:`limbeck.data.scan.scan`.
+        contents: a hash of each picture's pixels, see :func:`limbeck.data.sources.scan.scan`.
         pixels: uint8 ``[N, C, H, W]``, the pictures held decoded; None: each fetch reads files.
         about: of the samples; their names are the files.
     """

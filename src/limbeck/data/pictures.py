@@ -1,12 +1,13 @@
-"""Reading one picture, fitting it to a size, and saying what is odd or wrong with it."""
+"""Pictures in files: finding them, reading one, fitting it to a size, and saying what is odd or wrong with it."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,3 +138,46 @@ def _eight_bits(image: Any) -> Any:
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode}: its numbers have no known range")
     return image
+
+
+def pictures_under(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All pictures under a folder, sorted, and what else lies there. Hidden files and folders are left aside.
+
+    Links to files are followed, links to folders within it are not: they could lead in circles.
+
+    Raises:
+        DataError: if a folder can not be read, or a name is not UTF-8.
+    """
+    found: list[Path] = []
+    other: list[Path] = []
+    for where, folders, files in os.walk(folder, onerror=_unreadable):
+        here = Path(where)
+        other += [here / name for name in folders if (here / name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (here / name for name in files if not name.startswith(".")):
+            check_name(path)
+            (found if path.suffix.lower() in KINDS and path.is_file() else other).append(path)
+    return sorted(found), sorted(other)
+
+
+def folders_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Folders and files directly in a folder, sorted; hidden ones are left aside."""
+    try:
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        _unreadable(error)
+    for path in inside:
+        check_name(path)
+    return [path for path in inside if path.is_dir()], [path for path in inside if not path.is_dir()]
+
+
+def check_name(path: Path) -> None:
+    """See that a name can be written into reports."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the name {str(path)!r} is not UTF-8", cure="rename the file") from None
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename} can not be read ({error.strerror})", cure="check its permissions") from None

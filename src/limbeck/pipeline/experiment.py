@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 from limbeck.data.views import Views
 from limbeck.errors import DataError, LimbeckError, ModelError
 from limbeck.evaluation.names import check_metric, title

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from limbeck.data.arrays import as_images
-from limbeck.data.idx import read_idx
-from limbeck.data.sources import load
+from limbeck.data.sources.idx import read_idx
+from limbeck.data.sources.named import load
 from limbeck.errors import DataError, RecipeError
 
 RNG = np.random.default_rng(0)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from tests.data.painting import paint
 
-from limbeck.data.sources import load
-from limbeck.data.table import read_table
+from limbeck.data.sources.named import load
+from limbeck.data.sources.table import read_table
 from limbeck.errors import DataError, RecipeError
 
 Lines = list[dict[str, str]]

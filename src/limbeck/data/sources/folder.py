@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.data.listing import Listing, Row, check_classes, folders_in, pictures_under, split_words, unused
+from limbeck.data.pictures import folders_in, pictures_under
+from limbeck.data.sources.listing import Listing, Row, check_classes, split_words, unused
 from limbeck.errors import DataError
 
 _LAYOUT = "root/train/CLASS/*.png (and validation, test), or root/CLASS/*.png"

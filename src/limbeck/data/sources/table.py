@@ -7,7 +7,8 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from limbeck.data.listing import SPLITS, Listing, Row, check_classes, pictures_under, split_words, unused
+from limbeck.data.pictures import pictures_under
+from limbeck.data.sources.listing import SPLITS, Listing, Row, check_classes, split_words, unused
 from limbeck.errors import DataError, nearest
 
 _SHOWN = 10  # lines named in a message

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from limbeck.data.arrays import read_arrays
-from limbeck.data.cifar import read_cifar
 from limbeck.data.convert import UNLABELED
 from limbeck.data.data import Data, Share
 from limbeck.data.duplicates import notes as copies
-from limbeck.data.idx import read_mnist
-from limbeck.data.image_sources import Images, load_images
 from limbeck.data.normalization import Normalization
+from limbeck.data.sources.cifar import read_cifar
+from limbeck.data.sources.idx import read_mnist
+from limbeck.data.sources.pictures import Images, load_images
 from limbeck.errors import RecipeError, nearest
 
 
@@ -46,7 +46,7 @@ def load(
         download: fetch the data set if it is not under ``root``.
         normalization: see :class:`Data`.
         duplicates: see :class:`Data`; of copies within a split, a note is made.
-        images: of the sources of pictures, see :class:`limbeck.data.image_sources.Images`.
+        images: of the sources of pictures, see :class:`limbeck.data.sources.pictures.Images`.
 
     Raises:
         RecipeError: if the source is unknown or an option is missing.

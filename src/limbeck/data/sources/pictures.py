@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from limbeck.data.about import About
-from limbeck.data.folder import read_folder
 from limbeck.data.images import ImageSplit
-from limbeck.data.listing import Listing, Row
 from limbeck.data.pictures import Frame
-from limbeck.data.scan import Scan, scan
-from limbeck.data.table import read_table
+from limbeck.data.sources.folder import read_folder
+from limbeck.data.sources.listing import Listing, Row
+from limbeck.data.sources.scan import Scan, scan
+from limbeck.data.sources.table import read_table
 from limbeck.errors import DataError, RecipeError
 
 _SHOWN = 20  # class names in a note

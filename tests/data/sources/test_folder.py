@@ -13,8 +13,8 @@ from PIL import Image
 from tests.data.painting import folders, paint
 from torchvision.datasets import ImageFolder
 
-from limbeck.data.folder import read_folder
-from limbeck.data.sources import load
+from limbeck.data.sources.folder import read_folder
+from limbeck.data.sources.named import load
 from limbeck.errors import DataError, RecipeError
 
 

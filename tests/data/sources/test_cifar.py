@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.data.sources import load
+from limbeck.data.sources.named import load
 from limbeck.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -1,0 +1,1 @@
+"""Where samples come from: the sources that a recipe names."""

@@ -37,7 +37,8 @@ def overlap(splits: Mapping[str, Split]) -> list[Finding]:
         samples = len({at for _, at in pairs})
         share = samples / len(splits[second])
         examples = [[_address(splits[first], one), _address(splits[second], two)] for one, two in pairs[:SHOWN]]
-        text = f"{samples} samples of '{second}' ({percent(share)}) are in '{first}' too, pixel by pixel"
+        several = "samples" if samples > 1 else "sample"
+        text = f"{samples} {several} of '{second}' ({percent(share)}) also in '{first}', pixel by pixel"
         evidence = {"splits": [first, second], "samples": samples, "share": round(share, 5), "examples": examples}
         cause = "pictures copied into several folders, frames of one film, or a data set that holds duplicates"
         cure = "leave them out (data.duplicates: drop), or divide anew"

@@ -38,7 +38,7 @@ def overlap(splits: Mapping[str, Split]) -> list[Finding]:
         share = samples / len(splits[second])
         examples = [[_address(splits[first], one), _address(splits[second], two)] for one, two in pairs[:SHOWN]]
         several = "samples" if samples > 1 else "sample"
-        text = f"{samples} {several} of '{second}' ({percent(share)}) also in '{first}', pixel by pixel"
+        text = f"'{first}' also holds {samples} {several} of '{second}' ({percent(share)}), pixel by pixel"
         evidence = {"splits": [first, second], "samples": samples, "share": round(share, 5), "examples": examples}
         cause = "pictures copied into several folders, frames of one film, or a data set that holds duplicates"
         cure = "leave them out (data.duplicates: drop), or divide anew"

@@ -16,7 +16,7 @@ from torch import Tensor
 from limbeck.data.batches import batches
 from limbeck.data.split import Split
 from limbeck.files import read_tensors
-from limbeck.training.distributed import World, processes, world
+from limbeck.training.distributed import RankFailed, World, processes, world
 
 SCRIPT = Path(__file__).with_name("together.py")
 EQUAL = [
@@ -168,3 +168,27 @@ def test_without_torchrun_nothing_is_joined(monkeypatch: pytest.MonkeyPatch) -> 
 def test_shares_are_all_of_it_once(size: int, count: int) -> None:
     shares = [World(rank, size).share(count) for rank in range(size)]
     assert [one for share in shares for one in share] == list(range(count))
+
+
+class Kept(dict[str, str]):
+    """torch's store in this process; what the first process does happens while it is looked at."""
+
+    def __init__(self, *later: tuple[str, str]) -> None:
+        super().__init__()
+        self.later = list(later)
+
+    def check(self, keys: list[str]) -> bool:
+        there = all(key in self for key in keys)
+        for key, value in self.later:
+            self[key] = value
+        return there
+
+    def get(self, key: str, default: Any = None) -> str:
+        return self[key]
+
+
+def test_an_answer_counts_though_the_process_that_gave_it_stops_at_once() -> None:
+    stop = ("failed", json.dumps([0, "interrupted", 143]))
+    assert World(1, 2, store=Kept(("answer/0", "7"), stop)).from_first(lambda: None) == 7
+    with pytest.raises(RankFailed, match="rank 0 of 2: interrupted"):
+        World(1, 2, store=Kept(stop)).from_first(lambda: None)

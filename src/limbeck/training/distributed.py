@@ -116,7 +116,9 @@ class World:
             self.store.set(key, json.dumps(value))
             return value
         while not self.store.check([key]):
-            self._look()
+            failed = self._failure()
+            if failed is not None and not self.store.check([key]):  # it may fail after it has answered
+                raise failed
             time.sleep(_LOOK)
         return json.loads(self.store.get(key))
 
@@ -183,9 +185,9 @@ class World:
         first = json.loads(self.store.compare_set(_FAILED, "", word))
         return None if first[0] == self.rank else self._failed(first)
 
-    def _look(self) -> None:
-        if self.store.check([_FAILED]):
-            raise self._failed(json.loads(self.store.get(_FAILED)))
+    def _failure(self) -> RankFailed | None:
+        there = self.store.check([_FAILED])
+        return self._failed(json.loads(self.store.get(_FAILED))) if there else None
 
     def _failed(self, word: list[Any]) -> RankFailed:
         rank, text, exit_code = word

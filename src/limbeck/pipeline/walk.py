@@ -20,7 +20,7 @@ from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.examine import at_start, of_teacher, refuse
 from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, check_metrics
 from limbeck.pipeline.given import Given, check_says, take
-from limbeck.pipeline.memory import without_channels_last_where_refused
+from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
 from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher, check_logits
 from limbeck.training.distributed import world

@@ -163,6 +163,28 @@ def speed(folder: Path) -> list[str]:
     return [*lines, ""]
 
 
+def views(folder: Path) -> list[str]:
+    """The benchmark of views."""
+    found = read(folder / "views.json")
+    environment, sizes = found["environment"], list(found["views"])
+    shapes = {name: " × ".join(map(str, shape)) for name, shape in found["sizes"].items()}
+    lines = [
+        "`python benchmarks/views.py --json`  ",
+        f"{found['date']}, {environment['processor']}, threads: {environment['threads']}, "
+        f"torch {environment['torch']}; processor time of a batch. A ratio above 1: limbeck is faster.",
+        "",
+        "| views | " + " | ".join(f"{shapes[name]} | torchvision | ratio" for name in sizes) + " |",
+        f"|{'---|' * (1 + 3 * len(sizes))}",
+    ]
+    for kind in found["views"][sizes[0]]:
+        cells = []
+        for name in sizes:
+            one = found["views"][name][kind]
+            cells += [milliseconds(one["limbeck_ms"]), milliseconds(one["torchvision_ms"]), f"{one['ratio']:.2f}"]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def read(path: Path) -> Any:
     """A JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -174,7 +196,7 @@ def build(template: Path) -> Path:
     for line in template.read_text(encoding="utf-8").splitlines():
         words = line.strip().removeprefix("{{").removesuffix("}}").split()
         if line.startswith("{{") and len(words) == 2:
-            make = {"results": results, "scores": scores, "sweep": sweep, "speed": speed}[words[0]]
+            make = {"results": results, "scores": scores, "sweep": sweep, "speed": speed, "views": views}[words[0]]
             lines += make(template.parent / words[1])
         else:
             lines.append(line)

@@ -50,7 +50,9 @@ def results(folder: Path) -> list[str]:
     lines = [
         f"`{run['command']}`  ",
         f"{run['finished'] or run['created']}, {environment['processor']}, {environment['cores']} cores, "
-        f"threads: {environment['threads']}, torch {environment['torch']}; {summary['seconds']:.0f} s.",
+        f"threads: {environment['threads']}, torch {environment['torch']}; {summary['seconds']:.0f} s. Samples: "
+        + ", ".join(f"{split} {count(number)}" for split, number in summary["data"]["splits"].items())
+        + ".",
         "",
         f"| model | parameters | MACs | weights | latency | seeds | validation {name} | test {name}, selected epoch "
         f"| 95 % interval | test {name}, last epoch | to control, points |",

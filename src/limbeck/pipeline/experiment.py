@@ -16,6 +16,7 @@ from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.sources.named import load
+from limbeck.data.split import Split
 from limbeck.data.views import Views
 from limbeck.errors import DataError, LimbeckError, ModelError
 from limbeck.evaluation.names import check_metric, title
@@ -284,6 +285,11 @@ def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
     )
 
 
+def a_few(split: Split) -> Split:
+    """At most 32 samples of a split, to see what a model says; the split itself where it can not be divided."""
+    return split.subset(torch.arange(min(32, len(split)))) if split.replayable else split
+
+
 def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:
     """See that a module takes the data and gives one logit for each class, on 32 real samples.
 
@@ -293,11 +299,9 @@ def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:
     from limbeck.evaluation.predict import predict
     from limbeck.teachers import check_logits
 
-    probe, shape = data.validation, candidate.preparation.shape(data.shape)
+    shape = candidate.preparation.shape(data.shape)
     try:
-        if probe.replayable:
-            probe = probe.subset(torch.arange(min(32, len(probe))))
-        logits, _ = predict(module, candidate.preparation, probe)
+        logits, _ = predict(module, candidate.preparation, a_few(data.validation))
     except LimbeckError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:

@@ -14,6 +14,7 @@ from limbeck.evaluation.latency import latency
 from limbeck.evaluation.predict import ask
 from limbeck.evaluation.sizes import file_bytes, gzip_bytes
 from limbeck.files import write_bytes
+from limbeck.pipeline.experiment import a_few
 from limbeck.pipeline.stages import Context
 from limbeck.teachers import OnnxTeacher, SklearnTeacher, Teacher, check_logits
 
@@ -62,10 +63,7 @@ def check_says(teacher: Teacher, data: Data) -> None:
     Raises:
         LimbeckError: if it does not take the data, or ends in a softmax.
     """
-    probe = data.validation
-    if probe.replayable:
-        probe = probe.subset(torch.arange(min(32, len(probe))))
-    check_logits(ask(teacher, probe).logits, f"teacher '{called(teacher)}'", len(data.classes))
+    check_logits(ask(teacher, a_few(data.validation)).logits, f"teacher '{called(teacher)}'", len(data.classes))
 
 
 def called(teacher: Teacher) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -114,3 +114,6 @@ def hard_labels(
         fits("hard_labels", "target", target, student, axis, torch.int64)
         said = torch.where(target == UNLABELED, said, target)
     return cross_entropy(student, target=said, label_smoothing=label_smoothing, class_weights=class_weights, axis=axis)
+
+
+TABLE: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "hard_labels": hard_labels}

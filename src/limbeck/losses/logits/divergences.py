@@ -1,4 +1,4 @@
-"""Losses between the logits of a student and a teacher."""
+"""Divergences between the softened probabilities of a student and a teacher."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import RecipeError
+from limbeck.losses.declare import compares
 from limbeck.losses.shapes import fits, same_shape, several_classes, wide
 
 
+@compares("logits", weight=1.0, equal=0.0, invariant=("shift",))
 def kl(
     student: Tensor,
     teacher: Tensor,

@@ -1,0 +1,71 @@
+"""What a loss says of itself: what it compares, where that is found, and what must hold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+Site = Literal["logits", "each_stage", "middle_stage", "last_stage", "all_stages", "pooled"]
+Invariance = Literal["shift", "scale_row", "scale", "rotation"]
+Any_ = TypeVar("Any_", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Compares:
+    """What a loss compares, said once by :func:`compares`; the objective, the docs and the conformance suite read it.
+
+    Args:
+        site: where student and teacher are taken from if a term does not say ``at``. ``logits``: what the models give.
+            ``each_stage``: the last feature map of each stage, a call for each pair, the values added.
+            ``middle_stage``, ``last_stage``: of one of them. ``all_stages``: a call with the lists of all.
+            ``pooled``: the vector that the classifier is given.
+        same: whether both must have one shape: features then go through an adapter by default.
+        relational: the samples of a batch are compared with each other: the value is a scalar, and several processes
+            gather their samples first.
+        weight: the published factor, which a term takes if it is not given one.
+        equal: the value where student and teacher are equal; None: it depends on them.
+        invariant: what changes nothing: ``shift``: a number added to all logits of a sample, of the student or of the
+            teacher; ``scale_row``: logits of a sample times a positive number; ``scale``: all features of a model times
+            a positive number; ``rotation``: features of a model times an orthogonal matrix.
+        classes: least number of classes.
+        batch: least number of samples that give a gradient; fewer give 0.
+        dense: logits are ``[B, C, H, W]``.
+    """
+
+    site: Site = "logits"
+    same: bool = True
+    relational: bool = False
+    weight: float = 1.0
+    equal: float | None = None
+    invariant: tuple[Invariance, ...] = ()
+    classes: int = 2
+    batch: int = 1
+    dense: bool = False
+
+
+def compares(site: Site = "logits", **more: Any) -> Callable[[Any_], Any_]:
+    """Declare what a loss compares, see :class:`Compares`.
+
+    Example:
+        >>> @compares("pooled", same=False, relational=True, weight=25.0, equal=0.0)
+        ... def mine(student, teacher): ...
+        >>> declared(mine).weight
+        25.0
+    """
+
+    def declare(loss: Any_) -> Any_:
+        loss.compares = Compares(site, **more)  # type: ignore[attr-defined]
+        return loss
+
+    return declare
+
+
+def declared(loss: Any) -> Compares:
+    """What a loss, or a module that computes one, has declared; a loss that says nothing compares logits.
+
+    Example:
+        >>> declared(lambda student, teacher: student).site
+        'logits'
+    """
+    return getattr(loss, "compares", Compares())

@@ -1,4 +1,7 @@
-"""What losses check about what they are given; shapes are known without reading a value, so this costs nothing."""
+"""What losses check about what they are given, and the few ways they bring it into form.
+
+Shapes are known without reading a value, so a check costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from limbeck.errors import ModelError
 
@@ -75,5 +79,134 @@ def without(shape: Sequence[int], axis: int) -> tuple[int, ...]:
 
 
 def wide(logits: Tensor) -> Tensor:
-    """Logits in float32, or in float64 if they are: half precision can not hold a softmax's tail."""
+    """Numbers in float32, or in float64 if they are: half precision holds no softmax's tail and no sum of squares."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def same_samples(name: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuse features of different numbers of samples.
+
+    Raises:
+        ModelError: naming both shapes.
+    """
+    if student.ndim == 0 or teacher.ndim == 0 or student.shape[0] != teacher.shape[0]:
+        raise ModelError(
+            f"loss '{name}' compares the same samples; the student's feature is {tuple(student.shape)}, the teacher's "
+            f"{tuple(teacher.shape)}",
+            cure="give both models one batch, and take layers whose first axis is the sample",
+        )
+
+
+def same_features(name: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuse features of different shapes, where a loss compares them element by element.
+
+    Raises:
+        ModelError: naming both shapes.
+    """
+    same_samples(name, student, teacher)
+    if student.shape != teacher.shape:
+        raise ModelError(
+            f"loss '{name}' compares features of one shape; the student's is {tuple(student.shape)}, the teacher's "
+            f"{tuple(teacher.shape)}",
+            cure="let the term have an adapter (adapter='auto'), or take layers of one shape with 'at'",
+        )
+
+
+def dimensions(name: str, feature: Tensor, allowed: Sequence[int]) -> None:
+    """Refuse a feature whose number of axes a loss can not read.
+
+    Raises:
+        ModelError: naming the shape and those that the loss takes.
+    """
+    if feature.ndim not in allowed:
+        kinds = {2: "vectors [B, D]", 3: "tokens [B, N, D]", 4: "feature maps [B, C, H, W]"}
+        raise ModelError(
+            f"loss '{name}' takes {' or '.join(kinds[number] for number in sorted(allowed))}; "
+            f"it was given {tuple(feature.shape)}",
+            cure="take another layer with 'at'",
+        )
+
+
+def channels(feature: Tensor) -> int:
+    """How many channels a feature has: on axis 1, but for tokens ``[B, N, D]`` on the last.
+
+    Example:
+        >>> channels(torch.zeros(2, 16, 8, 8)), channels(torch.zeros(2, 65, 192)), channels(torch.zeros(2, 64))
+        (16, 192, 64)
+    """
+    return feature.shape[-1 if feature.ndim == 3 else 1]
+
+
+def by_channel(feature: Tensor) -> Tensor:
+    """Any feature as ``[B, C, positions]``: a map's places, the tokens, or one for a vector.
+
+    Example:
+        >>> [tuple(by_channel(torch.zeros(s)).shape) for s in ((2, 16, 8, 8), (2, 65, 192), (2, 64))]
+        [(2, 16, 64), (2, 192, 65), (2, 64, 1)]
+    """
+    if feature.ndim == 3:
+        return feature.transpose(1, 2)
+    return feature.flatten(2) if feature.ndim > 2 else feature.unsqueeze(2)
+
+
+def smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Two feature maps at one size: along each axis the larger is average-pooled to the smaller.
+
+    Anything else than two maps ``[B, C, H, W]``, and two maps of one size, is given back as it is.
+
+    Example:
+        >>> s, t = smaller(torch.zeros(1, 2, 1, 1), torch.arange(4.0).view(1, 1, 2, 2))
+        >>> t  # (0 + 1 + 2 + 3) / 4
+        tensor([[[[1.5000]]]])
+    """
+    if student.ndim != 4 or teacher.ndim != 4:
+        return student, teacher
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    return _pooled(student, size), _pooled(teacher, size)
+
+
+def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = maps.shape[2:]
+    if (height, width) == size:
+        return maps
+    if height % size[0] == 0 and width % size[1] == 0:  # the same, and on a GPU its gradient is the same each time
+        return functional.avg_pool2d(maps, (height // size[0], width // size[1]))
+    return functional.adaptive_avg_pool2d(maps, size)
+
+
+def same_positions(name: str, student: Tensor, teacher: Tensor, *, least: int = 1) -> None:
+    """Refuse features (as :func:`by_channel` gives them) of different numbers of positions, or of too few.
+
+    Raises:
+        ModelError: naming both numbers.
+    """
+    ours, theirs = student.shape[2], teacher.shape[2]
+    if ours != theirs:
+        raise ModelError(
+            f"loss '{name}' compares position by position; the student's feature has {ours}, the teacher's {theirs}",
+            cure="let the term have an adapter (adapter='auto'), or take two feature maps, or tokens of one number",
+        )
+    if ours < least:
+        raise ModelError(
+            f"loss '{name}' compares how a feature is spread over at least {least} positions; this one has {ours}: "
+            "it would be 0 for any output",
+            cure="take earlier layers with 'at', before the pooling",
+        )
+
+
+def unit(rows: Tensor, tiny: float | Tensor = 1e-12) -> Tensor:
+    """Rows (last axis) of length 1; a row with no element above ``tiny`` is taken for zero, and given back about 0.
+
+    Dividing by the largest element first keeps squares from overflowing, and the gradient at a row of zeros stays that
+    of dividing by about 1: it is neither NaN nor 1e12 times too large.
+
+    Example:
+        >>> unit(torch.tensor([[3.0, 4.0], [3e30, 4e30], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    largest = rows.detach().abs().amax(-1, keepdim=True)
+    zero = largest <= tiny
+    scaled = rows / torch.where(zero, 1.0, largest)  # a constant: the direction does not depend on it
+    return scaled * scaled.square().sum(-1, keepdim=True).clamp(min=0.5).rsqrt()  # 1 at least, but for zeros

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limbeck.data.batch import Mixed
 from limbeck.errors import ModelError
+from limbeck.objective.links import Gather
 from limbeck.objective.terms import Term
 from limbeck.outputs import Outputs
 
@@ -49,8 +50,9 @@ def reduced(
     *,
     index: Tensor | None,
     mask: Tensor | None,
+    gather: Gather | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A term's loss for each sample, and its mean over what counts.
+    """A term's loss for each sample, detached, and its mean over what counts.
 
     A loss that takes a ``target`` is computed for both labels of mixed samples and added by their shares.
 
@@ -59,15 +61,28 @@ def reduced(
     """
     values, means = [], []
     for labels, share in sides(target, mixed if "target" in one.declared else None):
-        value = one(student, teacher, target=labels, index=index, mask=mask)
+        value = one(student, teacher, target=labels, index=index, mask=mask, gather=gather)
         if value.ndim == 0 and share is not None:
             raise ModelError(
                 f"term '{one.name}' compares whole batches by their labels, and mixed samples have two",
                 cure="leave mixup and cutmix out, or this term",
             )
-        means.append(_mean(one, value, len(student.logits), labels, share, mask, counts))
+        if value.ndim == 0 and gather is not None and one.compares.relational:
+            means.append(_of_all(value, len(student.logits), gather.samples, counts))
+        else:
+            means.append(_mean(one, value, len(student.logits), labels, share, mask, counts))
         values.append(shared(value.detach(), share))
     return sum(values[1:], values[0]), sum(means[1:], means[0])
+
+
+def _of_all(value: Tensor, own: int, samples: int, counts: Mapping[str, Tensor] | None) -> Tensor:
+    """This process's part of a value over the samples of all: parts add up to it, and so do their gradients.
+
+    The gradient reaches this process's samples only, so it counts in full; the value is there in every process, so it
+    counts by this one's share of the samples.
+    """
+    whole = samples if counts is None else int(counts["samples"])
+    return value * (samples / whole) - (value * ((samples - own) / whole)).detach()
 
 
 def _mean(

@@ -13,29 +13,45 @@ from typing import Any
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, nearest
-from limbeck.losses import TABLE, cross_entropy
+from limbeck.losses import TABLE, cross_entropy, declared
 from limbeck.losses import hard_labels as _hard_labels
+from limbeck.losses.declare import Compares
+from limbeck.objective.links import Gather, Link
+from limbeck.objective.places import Places, places
+from limbeck.objective.schedule import Schedule
+from limbeck.objective.signatures import EMPTY, built, called, hyperparameters
 from limbeck.outputs import Outputs
 
 BALANCED = "balanced"  # class weights that wait for the labels, see Objective.resolved
 Loss = Callable[..., Tensor]
-_GIVEN = ("student", "teacher", "target", "index", "mask")
-_EMPTY = inspect.Parameter.empty
 
 
 @dataclass(frozen=True)
 class Term:
-    """One loss with its weight and hyperparameters; made by :func:`term`, :func:`supervised`, :func:`hard_labels`."""
+    """One loss with its weight and hyperparameters; made by :func:`term`, :func:`supervised`, :func:`hard_labels`.
+
+    ``at``, ``adapter`` and ``schedule`` are as of :func:`term`. ``links`` are the calls of the loss, once it is known
+    what the models' layers give, see :func:`limbeck.objective.binding.bind`; none: one call with the logits.
+    """
 
     name: str
     loss: Loss
     weight: float
     hyper: Mapping[str, Any] = field(default_factory=dict)
+    at: Places | None = None
+    adapter: str | nn.Module | None = None
+    schedule: Schedule | None = None
+    links: tuple[Link, ...] = ()
 
     @cached_property
     def declared(self) -> Mapping[str, inspect.Parameter]:
-        """The parameters that the loss's signature declares."""
-        return _signature(self.loss)
+        """The parameters that a call of the loss takes."""
+        return called(self.loss)
+
+    @property
+    def compares(self) -> Compares:
+        """What the loss says that it compares."""
+        return declared(self.loss)
 
     @property
     def needs_teacher(self) -> bool:
@@ -45,13 +61,23 @@ class Term:
     @property
     def needs_label(self) -> bool:
         """Whether the loss can not do without a label (its ``target`` has no default): the rest is not counted."""
-        return "target" in self.declared and self.declared["target"].default is _EMPTY
+        return "target" in self.declared and self.declared["target"].default is EMPTY
+
+    @property
+    def place(self) -> Places:
+        """Where it reads: a site, or pairs of layers (teacher's, student's)."""
+        return self.compares.site if self.at is None else self.at
+
+    @property
+    def waits(self) -> bool:
+        """Whether it must be bound to models before it can be computed."""
+        return not self.links and (self.place != "logits" or isinstance(self.loss, nn.Module) or built(self.loss))
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All hyperparameters, those left at the loss's default too."""
-        known = {key: one.default for key, one in self.declared.items() if key not in _GIVEN}
-        return {key: value for key, value in known.items() if value is not _EMPTY} | dict(self.hyper)
+        known = {key: one.default for key, one in hyperparameters(self.loss).items()}
+        return {key: value for key, value in known.items() if value is not EMPTY} | dict(self.hyper)
 
     def __call__(
         self,
@@ -61,8 +87,9 @@ class Term:
         target: Tensor | None = None,
         index: Tensor | None = None,
         mask: Tensor | None = None,
+        gather: Gather | None = None,
     ) -> Tensor:
-        """The loss, not reduced."""
+        """The loss, not reduced; of several links the sum."""
         given: dict[str, Any] = {"target": target, "index": index, "mask": mask}
         if self.hyper.get("class_weights") == BALANCED:
             raise RecipeError(
@@ -71,15 +98,31 @@ class Term:
             )
         if self.needs_label and target is None:
             raise RecipeError(f"term '{self.name}' needs labels and there are none")
-        if self.needs_teacher:
-            if teacher is None:
-                raise RecipeError(f"term '{self.name}' needs a teacher and there is none")
-            given["teacher"] = teacher.logits_at(float(self.settings.get("temperature", 1.0)))
+        if self.needs_teacher and teacher is None:
+            raise RecipeError(f"term '{self.name}' needs a teacher and there is none")
+        if self.waits and (self.place != "logits" or built(self.loss)):
+            raise RecipeError(f"term '{self.name}' does not know its layers yet", cure="call Objective.bound(…) first")
         arguments = {key: value for key, value in given.items() if key in self.declared}
-        return self.loss(student.logits, **arguments, **self.hyper)
+        if not built(self.loss):
+            arguments |= self.hyper
+        temperature = float(self.settings.get("temperature", 1.0))
+        values = [
+            link(student, teacher if self.needs_teacher else None, arguments, temperature=temperature, gather=gather)
+            for link in self.links or (Link(self.loss),)
+        ]
+        return sum(values[1:], values[0])
 
 
-def term(loss: Loss | str, weight: float = 1.0, *, name: str | None = None, **hyper: Any) -> Term:
+def term(
+    loss: Loss | str,
+    weight: float | None = None,
+    *,
+    at: Any = None,
+    adapter: str | nn.Module | None = None,
+    schedule: Schedule | Mapping[str, Any] | None = None,
+    name: str | None = None,
+    **hyper: Any,
+) -> Term:
     """A term of an objective: a loss with its weight and hyperparameters, checked here.
 
     What the loss's signature declares decides what it is given: ``teacher`` makes it a term that needs a teacher,
@@ -89,7 +132,13 @@ def term(loss: Loss | str, weight: float = 1.0, *, name: str | None = None, **hy
     Args:
         loss: a function or module ``loss(student, teacher, *, target, index, mask, …)`` that declares what it uses and
             returns ``[B]``, ``[B, H, W]`` or a scalar; or the name of one in ``limbeck.losses``.
-        weight: factor on the term, ≥ 0.
+        weight: factor on the term, ≥ 0; the published one by default.
+        at: layers that are compared: one address for both models, a pair (teacher's, student's), a list of pairs, a
+            mapping ``{"teacher": …, "student": …}``, or a site such as ``pooled``; by default the loss's own site,
+            found in the models. Addresses: see :class:`limbeck.taps.Tap`.
+        adapter: what brings the student's features to the teacher's shape: ``auto``, a kind, ``none``, or a module
+            ``(student, teacher) -> (student, teacher)``; by default ``auto`` where the loss needs one shape.
+        schedule: of the weight, see :class:`limbeck.objective.schedule.Schedule`.
         name: the term's name in logs; the function's by default.
         hyper: the loss's hyperparameters.
 
@@ -99,33 +148,53 @@ def term(loss: Loss | str, weight: float = 1.0, *, name: str | None = None, **hy
     Example:
         >>> term("kl", 0.9, temperature=2.0).hyper
         {'temperature': 2.0}
+        >>> term("kl", at=("layer3", "blocks.2"), schedule={"warmup": 20}).at
+        (('layer3', 'blocks.2'),)
     """
     if isinstance(loss, str):
         if loss not in TABLE:
             raise RecipeError(f"there is no loss '{loss}'{nearest(loss, TABLE)}", cure=f"known: {', '.join(TABLE)}")
         loss = TABLE[loss]
-    return make(loss, weight, name or str(getattr(loss, "__name__", type(loss).__name__)), hyper)
+    own = next((key for key, one in TABLE.items() if one is loss), None)
+    name = name or own or str(getattr(loss, "__name__", type(loss).__name__))
+    return make(loss, weight, name, hyper, at=at, adapter=adapter, schedule=schedule)
 
 
-def make(loss: Loss, weight: Any, name: str, hyper: Mapping[str, Any]) -> Term:
+def make(
+    loss: Loss,
+    weight: Any,
+    name: str,
+    hyper: Mapping[str, Any],
+    *,
+    at: Any = None,
+    adapter: Any = None,
+    schedule: Any = None,
+) -> Term:
     """:func:`term` for hyperparameters of any name, such as a recipe's."""
-    signature = _signature(loss)
+    signature = called(loss)
     if next(iter(signature), None) != "student":
         raise RecipeError(
             f"loss '{name}' takes ({', '.join(signature)}); its first parameter must be 'student'",
             cure="write loss(student, teacher, *, target, …) with the parameters that it uses",
         )
-    known = {key: one.default for key, one in signature.items() if key not in _GIVEN}
+    known = {key: one.default for key, one in hyperparameters(loss).items()}
     checked = {}
     for key, value in hyper.items():
         if key not in known:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
             raise RecipeError(f"loss '{name}' has no hyperparameter '{key}'{nearest(str(key), known)}", cure=takes)
         checked[key] = _checked(f"{name}.{key}", key, value, known[key])
-    missing = [key for key, default in known.items() if default is _EMPTY and key not in checked]
+    missing = [key for key, default in known.items() if default is EMPTY and key not in checked]
     if missing:
         raise RecipeError(f"loss '{name}' needs {', '.join(missing)}", cure=f"give it as {missing[0]}=…")
-    return Term(name, loss, number(f"{name}.weight", weight, least=0.0), checked)
+    if adapter is not None and not isinstance(adapter, str | nn.Module):
+        raise RecipeError(f"objective.{name}.adapter is {adapter!r}, expected a kind of adapter, or a module")
+    weight = number(f"{name}.weight", declared(loss).weight if weight is None else weight, least=0.0)
+    try:
+        plan = Schedule.of(schedule)
+    except RecipeError as error:
+        raise RecipeError(f"objective.{name}.{error.what}", cure=error.cure) from None
+    return Term(name, loss, weight, checked, places(name, at), adapter, plan)
 
 
 def supervised(
@@ -165,7 +234,9 @@ def described(one: Term) -> dict[str, Any]:
     own = next((name for name, loss in TABLE.items() if loss is one.loss), None)
     implied = one.name == own or (one.name == "supervised" and one.loss is cross_entropy)
     named = {} if implied else {"loss": own or _plain(one.loss)}
-    return {**named, "weight": one.weight, **{key: _plain(value) for key, value in one.settings.items()}}
+    read = {"at": one.at, "adapter": one.adapter, "schedule": one.schedule and one.schedule.to_recipe()}
+    told = {**{key: value for key, value in read.items() if value}, **one.settings}
+    return {**named, "weight": one.weight, **{key: _plain(value) for key, value in told.items()}}
 
 
 def number(name: str, value: Any, *, least: float, most: float = math.inf, open_: bool = False) -> float:
@@ -232,14 +303,3 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(one) for key, one in value.items()}
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
-
-
-def _signature(loss: Loss) -> dict[str, inspect.Parameter]:
-    try:
-        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters
-    except (TypeError, ValueError):
-        raise RecipeError(
-            f"{loss!r} does not say what it takes", cure="wrap it in a function loss(student, teacher)"
-        ) from None
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {key: one for key, one in parameters.items() if one.kind not in variable}

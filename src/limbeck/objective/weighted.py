@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.data.batch import Mixed
-from limbeck.errors import DataError, NumericsError, RecipeError, nearest
-from limbeck.losses import TABLE, cross_entropy
+from limbeck.errors import DataError, RecipeError
+from limbeck.losses import cross_entropy
+from limbeck.objective.balance import Balance
+from limbeck.objective.blame import blame
+from limbeck.objective.links import Gather
+from limbeck.objective.plain import from_plain
 from limbeck.objective.reduction import reduced, shared, sides
-from limbeck.objective.terms import BALANCED, Term, described, hard_labels, make, number, supervised, term
+from limbeck.objective.terms import BALANCED, Term, described, hard_labels, number, supervised, term
 from limbeck.outputs import Outputs
+
+Weights = Mapping[str, float]
 
 
 class Objective:
@@ -24,6 +31,7 @@ class Objective:
 
     Args:
         terms: what :func:`supervised` and :func:`term` give, in order; names must differ.
+        balance: terms and the shares of the gradient's norm that they shall have; None: weights stay as they are.
 
     Raises:
         RecipeError: if there is no term, two have one name, or every weight is 0.
@@ -36,7 +44,7 @@ class Objective:
         (0.1099, {'supervised': 1.0986, 'kl': 0.0})
     """
 
-    def __init__(self, terms: Sequence[Term]) -> None:
+    def __init__(self, terms: Sequence[Term], *, balance: Balance | Mapping[str, float] | None = None) -> None:
         if not terms:
             raise RecipeError("an objective needs a term", cure="give limbeck.supervised() or limbeck.term(...)")
         for one in terms:
@@ -49,6 +57,9 @@ class Objective:
         if not any(one.weight for one in terms):
             raise RecipeError("every term has weight 0: nothing would be learned", cure="give one a weight above 0")
         self.terms = tuple(terms)
+        self.balance = balance if isinstance(balance, Balance) or balance is None else Balance(balance)
+        if self.balance:
+            self.balance.check(names, {one.name: one.weight for one in terms})
 
     def __repr__(self) -> str:
         return f"Objective({self.to_recipe()})"
@@ -57,6 +68,56 @@ class Objective:
     def needs_teacher(self) -> bool:
         """Whether any term compares with a teacher."""
         return any(one.needs_teacher for one in self.terms)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it must be bound to models before it can be computed, see :func:`limbeck.objective.binding.bind`."""
+        return any(one.waits for one in self.terms)
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether any term compares what layers give, and not logits alone."""
+        return any(one.place != "logits" for one in self.terms)
+
+    def layers(self, whose: Literal["student", "teacher"]) -> tuple[str, ...]:
+        """Addresses of the layers that the terms read, once the objective is bound; each once."""
+        return tuple(dict.fromkeys(name for one in self.terms for link in one.links for name in getattr(link, whose)))
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """What is trained beside the student: adapters, and losses with parameters or a memory."""
+        found = nn.ModuleDict()
+        for one in self.terms:
+            for number_, link in enumerate(one.links):
+                key = f"{re.sub('[^0-9a-zA-Z_]', '_', one.name)}{number_}"
+                for place, adapter in enumerate(link.adapters):
+                    if adapter is not None:
+                        found[f"{key}_adapter{place}"] = adapter
+                if isinstance(link.loss, nn.Module):
+                    found[f"{key}_loss"] = link.loss
+        return found
+
+    def after_step(self, gather: Gather | None = None) -> None:
+        """Tell the losses that keep a memory that the step was taken."""
+        for one in self.terms:
+            for link in one.links:
+                remember = getattr(link.loss, "after_step", None)
+                if remember is not None:
+                    remember() if gather is None else remember(gather=gather)
+
+    def weights_at(self, epoch: float, factors: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Each term's weight at an epoch: its own, times its schedule's factor, times its balancing factor.
+
+        Example:
+            >>> Objective([term("kl", 0.9, schedule={"warmup": 2})]).weights_at(1.0)
+            {'kl': 0.45}
+        """
+        return {
+            one.name: one.weight
+            * (1.0 if one.schedule is None else one.schedule.factor(epoch))
+            * (factors or {}).get(one.name, 1.0)
+            for one in self.terms
+        }
 
     @property
     def class_weights(self) -> tuple[float, ...] | None:
@@ -96,7 +157,7 @@ class Objective:
                     cure="give one for each class, in the order of the classes, or balanced",
                 )
             terms.append(one)
-        return Objective(terms)
+        return Objective(terms, balance=self.balance)
 
     def counts(self, target: Tensor, mask: Tensor | None = None, mixed: Mixed | None = None) -> dict[str, Tensor]:
         """What to divide by when a batch is computed in pieces, so that the pieces sum to the batch exactly.
@@ -125,6 +186,9 @@ class Objective:
         mask: Tensor | None = None,
         mixed: Mixed | None = None,
         counts: Mapping[str, Tensor] | None = None,
+        weights: Weights | None = None,
+        gather: Gather | None = None,
+        look: Callable[[dict[str, Tensor]], Weights] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective's value and each term's own, unweighted and detached.
 
@@ -144,6 +208,9 @@ class Objective:
             mask: bool; elements where it is False count for no term.
             mixed: labels and shares of what the samples were mixed with.
             counts: from :meth:`counts` when this is a piece of a batch; the pieces' values then sum to the batch's.
+            weights: of the terms now, from :meth:`weights_at`; None: their own.
+            gather: joins the parts of a batch that several processes have, for losses that compare samples.
+            look: is shown each term's own value with its graph, and says the weights.
 
         Raises:
             NumericsError: if the value is not finite, naming term and samples.
@@ -152,54 +219,22 @@ class Objective:
         if mixed is not None and target is not None and counts is None:
             counts = self.counts(target, mask, mixed)
         device, values, means = student.logits.device.type, {}, {}
-        total: Tensor | None = None
+        now = weights or {one.name: one.weight for one in self.terms}
         # Half precision is for the models: it halves the digits of exponentials and sums.
         full = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
         with full:
             for one in self.terms:
-                with torch.set_grad_enabled(torch.is_grad_enabled() and one.weight > 0):
-                    value, mean = reduced(one, student, teacher, target, mixed, counts, index=index, mask=mask)
-                values[one.name], means[one.name] = value.detach(), mean.detach()
-                if one.weight > 0:
-                    total = mean * one.weight if total is None else total + mean * one.weight
-        if total is None:  # the constructor refuses this
-            raise RecipeError("every term has weight 0")
+                with torch.set_grad_enabled(torch.is_grad_enabled() and now[one.name] > 0):
+                    values[one.name], means[one.name] = reduced(
+                        one, student, teacher, target, mixed, counts, index=index, mask=mask, gather=gather
+                    )
+            now = now if look is None else look(means)
+            weighted = [means[one.name] * now[one.name] for one in self.terms if now[one.name] > 0]
+        total = sum(weighted[1:], weighted[0]) if weighted else 0.0 * student.logits.sum()
         if not bool(torch.isfinite(total.detach())):
-            self._blame(values, means, student, teacher, index)
-        return total, means
-
-    def _blame(
-        self,
-        values: Mapping[str, Tensor],
-        means: Mapping[str, Tensor],
-        student: Outputs,
-        teacher: Outputs | None,
-        index: Tensor | None,
-    ) -> None:
-        """Say which term is not finite, for which samples, and on which side it came in."""
-        sides = {"student": _bad_rows(student.logits), "teacher": _bad_rows(teacher.logits) if teacher else []}
-        guilty = [name for name, rows in sides.items() if rows]
-        why = f"the logits of the {' and of the '.join(guilty)} are not finite" if guilty else "all logits are finite"
-        cure = "look at these samples' inputs; lower the learning rate, set clip: 1.0, or precision: fp32"
-        if guilty == ["teacher"]:
-            cure = "look at these samples' inputs, and at the teacher's weights and normalization"
-        for one in self.terms:
-            value = values[one.name]
-            if not one.weight or bool(torch.isfinite(means[one.name])):
-                continue
-            rows = _bad_rows(value) if value.ndim else sides["student"] + sides["teacher"]
-            if not rows:
-                what = f"is {value.item()}" if not value.ndim else "overflows in its sum"
-                raise NumericsError(f"term '{one.name}' {what}; {why}", cure="lower its weight or temperature")
-            rows = sorted(set(rows))
-            names = rows if index is None else index.detach().cpu()[rows].tolist()
-            where = "at these places in the batch" if index is None else "samples"
-            raise NumericsError(
-                f"term '{one.name}' is not finite for {len(rows)} of {len(student.logits)} samples "
-                f"({where}: {', '.join(map(str, names[:8]))}{', …' if len(names) > 8 else ''}); {why}",
-                cure=cure,
-            )
-        raise NumericsError("the sum of the terms overflows, each of them is finite", cure="lower the terms' weights")
+            counting = [one for one in self.terms if now[one.name] > 0]
+            raise blame(counting, values, means, student, teacher, index)
+        return total, {name: mean.detach() for name, mean in means.items()}
 
     def without_teacher(self) -> Objective:
         """The control's objective: the teacher's terms removed, weight 1 on the labels, all else kept.
@@ -214,7 +249,8 @@ class Objective:
             return Objective([supervised(1.0), *kept])
         sum_ = math.fsum(one.weight for one in labeled)
         share = {one.name: one.weight / sum_ if sum_ else 1 / len(labeled) for one in labeled}
-        return Objective([replace(one, weight=share.get(one.name, one.weight)) for one in kept])
+        alone = [replace(one, schedule=None, weight=share[one.name]) if one.name in share else one for one in kept]
+        return Objective(alone)
 
     def with_hard_labels(self) -> Objective:
         """The second control's objective: labels where there are some, else the teacher's most probable class.
@@ -270,11 +306,16 @@ class Objective:
         return cls.from_recipe(value) if isinstance(value, Mapping) else cls(list(value))
 
     @classmethod
-    def from_recipe(cls, recipe: Mapping[str, Any]) -> Objective:
+    def from_recipe(cls, recipe: Mapping[str, Any], user: Mapping[str, Any] | None = None) -> Objective:
         """An objective from ``{"supervised": 0.1, "kl": {"weight": 0.9, "temperature": 4}}``.
 
-        A key is ``supervised`` or the name of a loss; a value is its weight, or a mapping of weight and
-        hyperparameters. With ``loss`` in that mapping the key is a name of one's own, for two terms of one loss.
+        A key is ``supervised`` or the name of a loss; a value is its weight, or a mapping of weight, ``at``,
+        ``adapter``, ``schedule`` and hyperparameters. With ``loss`` in that mapping the key is a name of one's own, for
+        two terms of one loss. ``balance`` maps terms to their shares of the gradient.
+
+        Args:
+            recipe: plain data.
+            user: losses of the user's own file, ``user/NAME`` in the recipe; None: they are not known yet.
 
         Raises:
             RecipeError: naming the key that is wrong and the nearest right one.
@@ -283,18 +324,9 @@ class Objective:
             >>> [one.name for one in Objective.from_recipe({"supervised": 0.1, "kl": 0.9}).terms]
             ['supervised', 'kl']
         """
-        terms, known = [], {"supervised": cross_entropy, **TABLE}
-        for name, value in recipe.items():
-            settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
-            loss = settings.pop("loss", name)
-            if loss not in known:
-                what = f"term '{name}'" if loss == name else f"loss '{loss}'"
-                raise RecipeError(
-                    f"objective has no {what}{nearest(str(loss), known)}", cure=f"known: {', '.join(known)}"
-                )
-            weight = settings.pop("weight", 1.0)
-            terms.append(make(known[loss], weight, name, settings))
-        return cls(terms)
+        plain = dict(recipe)
+        balance = plain.pop("balance", None)
+        return cls(from_plain(plain, user), balance=balance)
 
     def to_recipe(self) -> dict[str, Any]:
         """What :meth:`from_recipe` reads, in plain data, defaults included; a user's own loss is described.
@@ -303,7 +335,8 @@ class Objective:
             >>> Objective([term("kl", 0.9)]).to_recipe()["kl"]["temperature"]
             4.0
         """
-        return {one.name: described(one) for one in self.terms}
+        found: dict[str, Any] = {one.name: described(one) for one in self.terms}
+        return found | ({"balance": dict(self.balance.shares)} if self.balance else {})
 
 
 def balanced_weights(targets: Tensor, classes: Sequence[str]) -> tuple[float, ...]:
@@ -324,8 +357,3 @@ def balanced_weights(targets: Tensor, classes: Sequence[str]) -> tuple[float, ..
             cure="leave the class out, or give class_weights as a list of numbers",
         )
     return tuple(sum(counts) / (len(counts) * count) for count in counts)
-
-
-def _bad_rows(value: Tensor) -> list[int]:
-    flat = value.detach().reshape(len(value), -1)
-    return (~torch.isfinite(flat).all(dim=1)).nonzero().flatten().tolist()

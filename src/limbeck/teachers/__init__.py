@@ -1,7 +1,7 @@
 """Teachers: anything that gives Outputs for a batch."""
 
 from limbeck.teachers.checks import check_logits, detect_probabilities
-from limbeck.teachers.ensemble import Ensemble, as_teacher
+from limbeck.teachers.ensemble import Ensemble, as_teacher, reading
 from limbeck.teachers.estimator import SklearnTeacher
 from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher, evaluating
 from limbeck.teachers.onnx import OnnxTeacher
@@ -23,5 +23,6 @@ __all__ = [
     "check_logits",
     "detect_probabilities",
     "evaluating",
+    "reading",
     "reordered",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,12 @@ class Ensemble:
             else:  # an ensemble: its own members take part, because softening does not commute with the mean
                 logits.append(one.members.float())
                 weights.append(weight * one.weights.to(weight))
-        return Outputs.ensemble(torch.cat(logits), torch.cat(weights))
+        features = {
+            f"{number}/{name}": value
+            for number, one in enumerate(said, start=1)
+            for name, value in one.features.items()
+        }
+        return replace(Outputs.ensemble(torch.cat(logits), torch.cat(weights)), features=features)
 
     def normalized(self, normalization: Normalize) -> Ensemble:
         """This ensemble with a normalization for its modules and functions, unless it has one."""
@@ -81,6 +87,24 @@ class Ensemble:
     def fitted(self, shape: tuple[int, ...], classes: Sequence[str]) -> Ensemble:
         """This ensemble for data of a shape and classes: each member's labels matched by name, if it has names."""
         return Ensemble([fitted(one, shape, classes) for one in self.members], self.weights.tolist())
+
+    def reading(self, layers: Sequence[str]) -> Ensemble:
+        """This ensemble that also gives the features of its members' layers: ``2/layer3`` is the second's.
+
+        Raises:
+            ModelError: if an address names no member, or one that has no layers.
+        """
+        own: list[list[str]] = [[] for _ in self.members]
+        for address in layers:
+            number, slash, layer = address.partition("/")
+            if not slash or not number.isdigit() or not 1 <= int(number) <= len(own):
+                raise ModelError(
+                    f"'{address}' names no layer of an ensemble of {len(own)}",
+                    cure="write the member's number, a slash and its layer: 1/layer3",
+                )
+            own[int(number) - 1].append(layer)
+        members = [reading(one, names) if names else one for one, names in zip(self.members, own, strict=True)]
+        return Ensemble(members, self.weights.tolist())
 
     def placed(self, place: Place) -> Ensemble:
         """A copy whose members are placed."""
@@ -99,6 +123,29 @@ def fitted(teacher: Teacher, shape: tuple[int, ...], classes: Sequence[str]) -> 
     """
     method = getattr(teacher, "fitted", None)
     return teacher if method is None else method(shape, classes)
+
+
+def reading(teacher: Teacher, layers: Sequence[str]) -> Teacher:
+    """A teacher that also gives the features of layers.
+
+    Raises:
+        ModelError: if it has none, as a file or a function.
+
+    Example:
+        >>> reading(FunctionTeacher(lambda x: x), ["fc"])
+        Traceback (most recent call last):
+        limbeck.errors.ModelError: FunctionTeacher gives logits alone: it has no layer 'fc'
+          cure: give the teacher as a torch module, or use losses between logits
+    """
+    method = getattr(teacher, "reading", None)
+    if not layers:
+        return teacher
+    if method is None:
+        raise ModelError(
+            f"{type(teacher).__name__} gives logits alone: it has no layer '{layers[0]}'",
+            cure="give the teacher as a torch module, or use losses between logits",
+        )
+    return method(layers)
 
 
 def as_teacher(value: Any, normalization: Normalize | None = None) -> Teacher:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.outputs import Outputs
+from limbeck.taps import Tap
+from limbeck.teachers.labels import chosen
 from limbeck.teachers.protocol import Normalize, Place
 
 
@@ -21,6 +24,7 @@ class ModuleTeacher:
     Args:
         module: gives logits.
         normalization: applied to the inputs first; None: the module takes inputs as they are.
+        layers: addresses of the layers whose features it gives too, see :class:`limbeck.taps.Tap`.
 
     Example:
         >>> teacher = ModuleTeacher(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.9)))
@@ -29,17 +33,33 @@ class ModuleTeacher:
         (True, False)
     """
 
-    def __init__(self, module: nn.Module, normalization: Normalize | None = None) -> None:
-        self.module, self.normalization = module, normalization
+    def __init__(self, module: nn.Module, normalization: Normalize | None = None, layers: Sequence[str] = ()) -> None:
+        self.module, self.normalization, self.layers = module, normalization, tuple(layers)
 
     def __call__(self, inputs: Tensor, index: Tensor | None = None) -> Outputs:
-        with torch.no_grad(), evaluating(self.module):
-            return Outputs.of(self.module(_normalized(inputs, self.normalization)))
+        with torch.no_grad(), evaluating(self.module), Tap(self.inside, self.layers) as tap:
+            said = Outputs.of(self.module(_normalized(inputs, self.normalization)))
+            return replace(said, features=tap.read()) if self.layers else said
+
+    @property
+    def inside(self) -> nn.Module:
+        """The module whose layers are read: the user's own, as it was given."""
+        return self.module.module if isinstance(self.module, ReorderedModule) else self.module
+
+    def reading(self, layers: Sequence[str]) -> ModuleTeacher:
+        """The same teacher that also gives the features of layers.
+
+        Example:
+            >>> teacher = ModuleTeacher(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3))).reading(["0"])
+            >>> teacher(torch.ones(1, 2)).features["0"].shape
+            torch.Size([1, 4])
+        """
+        return ModuleTeacher(self.module, self.normalization, layers)
 
     def placed(self, place: Place) -> ModuleTeacher:
         """A copy whose module went through ``place``, in eval mode, its parameters without a gradient."""
         module = copy.deepcopy(self.module).eval().requires_grad_(False)
-        return ModuleTeacher(place(module), self.normalization)
+        return ModuleTeacher(place(module), self.normalization, self.layers)
 
 
 class FunctionTeacher:
@@ -69,6 +89,25 @@ class FunctionTeacher:
     def placed(self, place: Place) -> FunctionTeacher:
         """Itself: what a function computes on is its own affair."""
         return self
+
+
+class ReorderedModule(nn.Module):
+    """A module with the logits of chosen places; the places lie among its buffers, so that its weights tell them.
+
+    Example:
+        >>> ReorderedModule(nn.Identity(), (1, 0), 2)(torch.tensor([[3.0, 1.0]]))
+        tensor([[1., 3.]])
+    """
+
+    order: Tensor
+
+    def __init__(self, module: nn.Module, order: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.module, self.width = module, width
+        self.register_buffer("order", torch.tensor(order))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return chosen(Outputs.of(self.module(inputs)).logits, self.order, self.width)
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.outputs import Outputs
-from limbeck.teachers.ensemble import as_teacher
+from limbeck.teachers.ensemble import as_teacher, reading
 from limbeck.teachers.labels import chosen, places
+from limbeck.teachers.modules import ReorderedModule
 from limbeck.teachers.protocol import Place, Teacher
 
 
@@ -41,25 +43,6 @@ def reordered(teacher: Any, names: Sequence[str], classes: Sequence[str]) -> Any
     return ReorderedTeacher(as_teacher(teacher), order, len(names))
 
 
-class ReorderedModule(nn.Module):
-    """A module with the logits of chosen places; the places lie among its buffers, so that its weights tell them.
-
-    Example:
-        >>> ReorderedModule(nn.Identity(), (1, 0), 2)(torch.tensor([[3.0, 1.0]]))
-        tensor([[1., 3.]])
-    """
-
-    order: Tensor
-
-    def __init__(self, module: nn.Module, order: tuple[int, ...], width: int) -> None:
-        super().__init__()
-        self.module, self.width = module, width
-        self.register_buffer("order", torch.tensor(order))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return chosen(Outputs.of(self.module(inputs)).logits, self.order, self.width)
-
-
 class ReorderedTeacher:
     """A teacher with the logits of chosen places, of each member alike.
 
@@ -75,8 +58,13 @@ class ReorderedTeacher:
         said = self.teacher(inputs, index)
         order = torch.tensor(self.order, device=said.logits.device)
         if said.members is not None and said.weights is not None:
-            return Outputs.ensemble(said.members.index_select(2, order), said.weights)
+            members = Outputs.ensemble(said.members.index_select(2, order), said.weights)
+            return replace(members, features=said.features)
         return Outputs(chosen(said.logits, order, self.width), said.features)
+
+    def reading(self, layers: Sequence[str]) -> ReorderedTeacher:
+        """The same teacher that also gives the features of layers."""
+        return ReorderedTeacher(reading(self.teacher, layers), self.order, self.width)
 
     def placed(self, place: Place) -> ReorderedTeacher:
         """A copy whose teacher is placed."""

@@ -66,6 +66,20 @@ def fits(name: str, what: str, given: Tensor, logits: Tensor, axis: int, dtype: 
         raise ModelError(f"loss '{name}' takes a {what} of {dtype}, found {given.dtype}", cure=f"convert it to {dtype}")
 
 
+def fits_samples(name: str, mask: Tensor, feature: Tensor) -> None:
+    """Refuse a mask that does not have one bool for each sample.
+
+    Raises:
+        ModelError: naming both shapes, or the type.
+    """
+    if mask.dtype != torch.bool or tuple(mask.shape) != (feature.shape[0],):
+        raise ModelError(
+            f"loss '{name}' takes a mask of one bool for each of the {feature.shape[0]} samples; it is "
+            f"{tuple(mask.shape)} of {mask.dtype}",
+            cure="give True for the samples that count",
+        )
+
+
 def without(shape: Sequence[int], axis: int) -> tuple[int, ...]:
     """A shape with one axis left out.
 
@@ -194,7 +208,7 @@ def same_positions(name: str, student: Tensor, teacher: Tensor, *, least: int = 
         )
 
 
-def unit(rows: Tensor, tiny: float | Tensor = 1e-12) -> Tensor:
+def unit(rows: Tensor, tiny: float = 1e-12) -> Tensor:
     """Rows (last axis) of length 1; a row with no element above ``tiny`` is taken for zero, and given back about 0.
 
     Dividing by the largest element first keeps squares from overflowing, and the gradient at a row of zeros stays that
@@ -206,7 +220,7 @@ def unit(rows: Tensor, tiny: float | Tensor = 1e-12) -> Tensor:
                 [0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
-    largest = rows.detach().abs().amax(-1, keepdim=True)
+    largest = torch.linalg.vector_norm(rows.detach(), torch.inf, -1, keepdim=True)
     zero = largest <= tiny
     scaled = rows / torch.where(zero, 1.0, largest)  # a constant: the direction does not depend on it
     return scaled * scaled.square().sum(-1, keepdim=True).clamp(min=0.5).rsqrt()  # 1 at least, but for zeros

@@ -1,8 +1,24 @@
-"""Losses between features, sample by sample."""
+"""Losses between features, sample by sample; PKD's statistics are the batch's."""
 
 from collections.abc import Callable
 from typing import Any
 
-TABLE: dict[str, Callable[..., Any]] = {}
+from limbeck.losses.features.attention import attention_transfer
+from limbeck.losses.features.fitnet import fitnet
+from limbeck.losses.features.ickd import ickd
+from limbeck.losses.features.nst import nst
+from limbeck.losses.features.pkd import pkd
+from limbeck.losses.features.vid import VID
 
-__all__: list[str] = []
+vid = VID  # a recipe's name, beside the class's
+
+TABLE: dict[str, Callable[..., Any]] = {
+    "attention_transfer": attention_transfer,
+    "fitnet": fitnet,
+    "ickd": ickd,
+    "nst": nst,
+    "pkd": pkd,
+    "vid": VID,
+}
+
+__all__ = ["VID", "attention_transfer", "fitnet", "ickd", "nst", "pkd", "vid"]

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limbeck.errors import ModelError
+from limbeck.errors import DataError, ModelError
+
+UNLABELED = -1
 
 
 def same_shape(name: str, student: Tensor, teacher: Tensor, *, axis: int = 1) -> None:
@@ -45,7 +47,7 @@ def several_classes(name: str, logits: Tensor, axis: int) -> None:
         raise ModelError(
             f"loss '{name}' takes a softmax over axis {axis}, which holds one logit in {tuple(logits.shape)}: "
             "it would be 0 for any output",
-            cure="a head of one logit z is the two classes with logits (0, z): torch.cat([0 * z, z], dim=1)",
+            cure="use bernoulli_kl; or make of a logit z two classes with logits (0, z): torch.cat([0 * z, z], dim=1)",
         )
 
 
@@ -78,6 +80,20 @@ def fits_samples(name: str, mask: Tensor, feature: Tensor) -> None:
             f"{tuple(mask.shape)} of {mask.dtype}",
             cure="give True for the samples that count",
         )
+
+
+def unknown_labels(target: Tensor, classes: int) -> DataError:
+    """What to say of labels that are not among the classes.
+
+    Example:
+        >>> unknown_labels(torch.tensor([0, 7, -1]), 5).what
+        'labels [7] are not among the 5 classes, 0 to 4'
+    """
+    wrong = target[(target < UNLABELED) | (target >= classes)].unique().tolist()
+    return DataError(
+        f"labels {wrong[:5]} are not among the {classes} classes, 0 to {classes - 1}",
+        cure=f"check the labels; {UNLABELED} stands for no label",
+    )
 
 
 def without(shape: Sequence[int], axis: int) -> tuple[int, ...]:
@@ -208,7 +224,7 @@ def same_positions(name: str, student: Tensor, teacher: Tensor, *, least: int = 
         )
 
 
-def unit(rows: Tensor, tiny: float = 1e-12) -> Tensor:
+def unit(rows: Tensor, tiny: float | Tensor = 1e-12) -> Tensor:
     """Rows (last axis) of length 1; a row with no element above ``tiny`` is taken for zero, and given back about 0.
 
     Dividing by the largest element first keeps squares from overflowing, and the gradient at a row of zeros stays that

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limbeck.errors import DataError, ModelError
-from limbeck.losses.shapes import fits, same_shape, several_classes, wide
+from limbeck.errors import ModelError
+from limbeck.losses.declare import compares
+from limbeck.losses.shapes import UNLABELED, fits, same_shape, several_classes, unknown_labels, wide
 
-UNLABELED = -1
 
-
+@compares("logits", invariant=("shift",))
 def cross_entropy(
     student: Tensor,
     *,
@@ -64,17 +64,14 @@ def cross_entropy(
             logits, target, reduction="none", ignore_index=UNLABELED, label_smoothing=label_smoothing
         )
     except IndexError:
-        wrong = target[(target < UNLABELED) | (target >= classes)].unique().tolist()
-        raise DataError(
-            f"labels {wrong[:5]} are not among the {classes} classes, 0 to {classes - 1}",
-            cure=f"check the labels; {UNLABELED} stands for no label",
-        ) from None
+        raise unknown_labels(target, classes) from None
     if class_weights is None:
         return value
     weights = torch.as_tensor(class_weights, dtype=value.dtype, device=value.device)
     return value * weights[target.clamp(min=0)]
 
 
+@compares("logits", invariant=("shift",))
 def hard_labels(
     student: Tensor,
     teacher: Tensor,

@@ -15,12 +15,11 @@ from limbeck.outputs import Outputs
 
 
 class Gather(Protocol):
-    """Joins a batch's parts over processes; gradients flow to the own part.
+    """Joins a batch's parts over processes; gradients flow to the own part."""
 
-    ``samples`` is how many samples the joined parts have.
-    """
-
-    samples: int
+    @property
+    def samples(self) -> int:
+        """How many samples the joined parts have."""
 
     def __call__(self, part: Tensor) -> Tensor:
         """The parts of all processes, one after the other."""

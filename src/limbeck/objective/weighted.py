@@ -97,6 +97,13 @@ class Objective:
                     found[f"{key}_loss"] = link.loss
         return found
 
+    @property
+    def joins(self) -> bool:
+        """Whether several processes must join their samples: a loss compares them, or keeps them."""
+        links = [link for one in self.terms for link in one.links]
+        kept = any(hasattr(link.loss, "after_step") for link in links)
+        return kept or any(one.compares.relational for one in self.terms)
+
     def after_step(self, gather: Gather | None = None) -> None:
         """Tell the losses that keep a memory that the step was taken."""
         for one in self.terms:

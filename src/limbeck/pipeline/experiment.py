@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.batches import batches
 from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
@@ -288,6 +289,11 @@ def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
 def a_few(split: Split) -> Split:
     """At most 32 samples of a split, to see what a model says; the split itself where it can not be divided."""
     return split.subset(torch.arange(min(32, len(split)))) if split.replayable else split
+
+
+def some_inputs(split: Split) -> Tensor:
+    """Inputs of a few samples, as a batch has them before any preparation."""
+    return next(iter(batches(a_few(split), batch_size=32, shuffle=False))).inputs
 
 
 def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:

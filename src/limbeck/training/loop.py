@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,15 +24,18 @@ from limbeck.errors import NumericsError
 from limbeck.files import Journal, remove_strays
 from limbeck.objective import Objective
 from limbeck.outputs import Outputs
+from limbeck.taps import Tap
 from limbeck.teachers import Teacher
 from limbeck.training.distributed import world
+from limbeck.training.gather import joined
 from limbeck.training.interrupt import StopSignal
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.precision import Precision, choose
 from limbeck.training.progress import Reporter, Silent
 from limbeck.training.settings import Settings
-from limbeck.training.state import State, average
+from limbeck.training.state import Follower, State, average
 from limbeck.training.transfer import Backbone
+from limbeck.training.weighing import Weighing
 
 Validate = Callable[[nn.Module], Mapping[str, float | None]]
 CHECKPOINT = "checkpoint.safetensors"
@@ -75,10 +78,12 @@ class Fit:
     """What a training leaves: the last and the selected weights, and when the selected ones were reached.
 
     ``epochs`` is the number of the last epoch trained, ``selected_epoch`` that of the best one on validation.
+    ``extras`` are the adapters and loss modules after the last epoch.
     """
 
     last: dict[str, Tensor]
     selected: dict[str, Tensor]
+    extras: dict[str, Tensor]
     epochs: int
     selected_epoch: int
     seconds: float
@@ -108,7 +113,7 @@ def fit(job: Job) -> Fit:
         job.reporter.say("BatchNorm: each process normalizes its part of a batch; the averages are the first one's")
     job.reporter.begin(job.title, job.settings.epochs, steps, len(job.split))
     try:
-        with StopSignal(patient=world().several) as stop:
+        with state.tap, StopSignal(patient=world().several) as stop:
             keeper = _Keeper(state, checkpoint, job, stop)
             while state.progress.epoch < job.settings.epochs and not state.progress.stopped:
                 _epoch(job, state, precision, keeper)
@@ -119,9 +124,12 @@ def fit(job: Job) -> Fit:
         state.replica.release()
         if state.backbone is not None:
             state.backbone.release()
-    last = {name: value.detach().cpu().clone() for name, value in state.evaluated.state_dict().items()}
+    last, extras = (
+        {name: value.detach().cpu().clone() for name, value in one.state_dict().items()}
+        for one in (state.evaluated, state.extras)
+    )
     selected = {name: value.detach().cpu() for name, value in state.best.items()}
-    return Fit(last, selected, state.progress.epoch, state.progress.best_epoch, state.progress.seconds)
+    return Fit(last, selected, extras, state.progress.epoch, state.progress.best_epoch, state.progress.seconds)
 
 
 class _Keeper:
@@ -157,16 +165,25 @@ class _Keeper:
 
 def _prepare(job: Job, precision: Precision) -> State:
     settings, module = job.settings, precision.place(job.module)
+    extras = precision.place(job.objective.modules)
     backbone = Backbone(module, settings.transfer) if settings.transfer else None
     if settings.transfer and backbone:
-        optimizer = build_optimizer(settings.optimizer, backbone.head, backbone.parameters, settings.transfer.rate)
+        new = [*backbone.head, *extras.parameters()]
+        optimizer = build_optimizer(settings.optimizer, new, backbone.parameters, settings.transfer.rate)
     else:
-        optimizer = build_optimizer(settings.optimizer, module.parameters())
+        optimizer = build_optimizer(settings.optimizer, [*module.parameters(), *extras.parameters()])
+    follower = job.teacher if isinstance(job.teacher, Follower) else None
+    if follower is not None:
+        follower.begin(module)
     steps = steps_per_epoch(job.split, settings.batch_size)
     return State(
         module=module,
         optimizer=optimizer,
         backbone=backbone,
+        extras=extras,
+        follower=follower,
+        tap=Tap(module, job.objective.layers("student")),
+        called=torch.compile(module) if settings.compile else module,
         schedule=build_schedule(optimizer, settings.schedule, settings.epochs, steps),
         scaler=torch.amp.GradScaler(precision.device.type, enabled=precision.needs_scaler),
         averaged=average(module, settings.ema),
@@ -181,7 +198,7 @@ def _epoch(job: Job, state: State, precision: Precision, keeper: _Keeper) -> Non
     settings, progress = job.settings, state.progress
     if progress.batch == 0:
         state.sums.zero_()
-    state.module.train()
+    state.trained.train()
     if state.backbone is not None:
         state.backbone.begin(progress.epoch)
     stream = batches(
@@ -221,9 +238,12 @@ def _step(job: Job, state: State, precision: Precision, batch: Batch, keeper: _K
         raise
     state.scaler.step(state.optimizer)
     state.scaler.update()
+    job.objective.after_step(joined(batch) if world().several and job.objective.joins else None)
     state.schedule.step()
     if state.averaged is not None:
         state.averaged.update_parameters(state.module)
+    if state.follower is not None:
+        state.follower.follow(state.module)
     return total, samples
 
 
@@ -236,7 +256,9 @@ def _gradient(job: Job, state: State, precision: Precision, batch: Batch, keeper
     rows: list[list[float]] = []
     for number, part in enumerate(parts, start=1):
         last = number == len(parts)
-        loss, terms, student = state.replica.forward(partial(_forward, job, state, precision, part, counts), last=last)
+        weighing = Weighing(job.objective, state, steps_per_epoch(job.split, job.settings.batch_size), number == 1)
+        compute = partial(_forward, job, state, precision, part, counts, weighing)
+        loss, terms, student = state.replica.forward(compute, last=last)
         rows.append(_row(loss, terms, student, part, samples))
         if last and world().several:  # a process whose loss is not finite does not come here, nor do then the others
             rows = [world().summed([sum(column) for column in zip(*rows, strict=True)])]
@@ -256,14 +278,29 @@ def _counts(job: Job, batch: Batch, keeper: _Keeper) -> dict[str, Tensor]:
 
 
 def _forward(
-    job: Job, state: State, precision: Precision, batch: Batch, counts: dict[str, Tensor] | None
+    job: Job,
+    state: State,
+    precision: Precision,
+    batch: Batch,
+    counts: dict[str, Tensor] | None,
+    weighing: Weighing,
 ) -> tuple[Tensor, dict[str, Tensor], Outputs]:
     inputs, target = precision.inputs(batch.inputs), batch.target.to(precision.device)
     with precision.autocast():
-        student = Outputs.of(state.module(job.preparation(inputs)))
+        student = Outputs.of(state.called(job.preparation(inputs)))
         teacher = job.teacher(inputs, batch.index) if job.objective.needs_teacher and job.teacher else None
-    mixed = batch.mixed.to(precision.device) if batch.mixed else None
-    loss, terms = job.objective(student, teacher, target=target, index=batch.index, mixed=mixed, counts=counts)
+    student = replace(student, features=state.tap.read())
+    loss, terms = job.objective(
+        student,
+        teacher,
+        target=target,
+        index=batch.index,
+        mixed=batch.mixed.to(precision.device) if batch.mixed else None,
+        counts=counts,
+        weights=weighing.weights,
+        gather=joined(batch) if world().several and job.objective.joins else None,
+        look=weighing.look if weighing.due else None,
+    )
     return loss, terms, student
 
 
@@ -279,13 +316,14 @@ def _row(loss: Tensor, terms: dict[str, Tensor], student: Outputs, batch: Batch,
 def _check_gradient(job: Job, state: State, batch: Batch) -> None:
     """Clip the gradient; refuse one that is not finite before it reaches the weights."""
     state.scaler.unscale_(state.optimizer)
-    parameters = [parameter for parameter in state.module.parameters() if parameter.grad is not None]
+    parameters = [parameter for parameter in state.trained.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if state.scaler.is_enabled() or bool(torch.isfinite(norm)):  # the scaler skips such a step by itself
         if job.settings.clip is not None:
             nn.utils.clip_grads_with_norm_(parameters, job.settings.clip, norm)
         return
-    bad = [name for name, parameter in state.module.named_parameters() if _not_finite(parameter.grad)]
+    parts = (state.module, state.extras)
+    bad = [name for part in parts for name, parameter in part.named_parameters() if _not_finite(parameter.grad)]
     raise NumericsError(
         f"the gradient of {', '.join(bad[:3]) or 'the weights'} is not finite in epoch {state.progress.epoch + 1} "
         f"(samples {batch.index[:8].tolist()}…), while the loss is; the step was not taken",
@@ -341,6 +379,8 @@ def _line(job: Job, state: State, metrics: Mapping[str, float | None], better: b
             "loss": loss / max(count, 1e-9),
             "accuracy": right / labeled if labeled else None,
             "terms": dict(zip(names, (term / max(count, 1e-9) for term in terms), strict=True)),
+            "weights": job.objective.weights_at(state.progress.epoch + 1, state.progress.factors),
+            "gradient": dict(state.progress.gradient),
         },
         "validation": metrics,
         "rate": state.schedule.get_last_lr()[0],

@@ -76,6 +76,7 @@ class Settings:
             are equally likely; samples without a label keep their part.
         workers: processes that prepare batches; the batches are the same at any number.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        compile: run the student's steps through ``torch.compile``; taps stay open, see ``docs/layers.md``.
         fast: channels-last memory and automatic precision where the hardware has it; False: plain float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         checkpoint_seconds: least time between two checkpoints.
@@ -95,6 +96,7 @@ class Settings:
     sampling: Literal["none", "balanced"] = "none"
     workers: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
     fast: bool = True
     device: str = "auto"
     checkpoint_seconds: float = 15.0

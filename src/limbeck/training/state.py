@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from limbeck.errors import ResumeError
+from limbeck.taps import Tap
 from limbeck.training.checkpoint import (
     load_checkpoint,
     load_module,
@@ -32,6 +34,7 @@ class Progress:
 
     ``epoch`` and ``batch`` say what comes next, counted from 0. ``waited`` counts the epochs since the metric was last
     better than ``reference`` by early stopping's least difference. ``seconds`` is the time spent in finished epochs.
+    ``factors`` balance the terms' weights; ``gradient`` is the norm of each weighted term's gradient when last seen.
     """
 
     epoch: int = 0
@@ -44,26 +47,39 @@ class Progress:
     stopped: bool = False
     journal: int = 0
     seconds: float = 0.0
+    factors: dict[str, float] = field(default_factory=dict)
+    gradient: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class State:
-    """What a checkpoint holds: weights, optimizer, averages, best weights, running sums and progress."""
+    """What a checkpoint holds: weights, optimizer, averages, best weights, running sums and progress.
+
+    ``extras`` are trained with the module: adapters, and losses with parameters or a memory. ``follower`` is a teacher
+    that changes with the module. ``tap`` reads the module's layers; ``called`` is the module, compiled where wanted.
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
     scaler: torch.amp.GradScaler
+    tap: Tap
+    called: Callable[[Tensor], Any]
     averaged: AveragedModel | None
     sums: Tensor
     backbone: Backbone | None = None
+    extras: nn.Module = field(default_factory=nn.ModuleDict)
+    follower: Follower | None = None
     environment: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.replica = Replica(self.module)
-        self._buffers = list(self.module.buffers())
+        self.trained = nn.ModuleDict({"student": self.module, "extras": self.extras})
+        self.replica = Replica(self.trained)
+        # A memory is written after the step that is taken, so a refused one has nothing to put back.
+        memories = {id(one) for part in self.extras.modules() if hasattr(part, "after_step") for one in part.buffers()}
+        self._buffers = [one for one in self.trained.buffers() if id(one) not in memories]
         self._held = [buffer.clone() for buffer in self._buffers]
 
     @property
@@ -95,6 +111,9 @@ class State:
         parts = {"model": self.module.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "best": self.best}
         if self.averaged is not None:
             parts["averaged"] = self.averaged.state_dict()
+        parts["extras"] = self.extras.state_dict()
+        if self.follower is not None:
+            parts["follower"] = self.follower.tensors()
         tensors = {f"{name}/{key}": value for name, items in parts.items() for key, value in items.items()}
         progress = {
             "key": key,
@@ -136,6 +155,9 @@ class State:
         load_optimizer(self.optimizer, part(tensors, "optimizer"))
         if self.averaged is not None:
             load_module(self.averaged, part(tensors, "averaged"))
+        load_module(self.extras, part(tensors, "extras"))
+        if self.follower is not None:
+            self.follower.load(part(tensors, "follower"))
         best = part(tensors, "best")  # a file has an order of its own
         self.best = {name: best[name] for name in self.evaluated.state_dict()} if best else {}
         self.sums.copy_(tensors["sums"])
@@ -143,6 +165,23 @@ class State:
             self.scaler.load_state_dict(kept["scaler"])
         self.progress = _progress(kept["progress"])
         _set_step(self.schedule, self.progress.step)
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A teacher that changes with the student, as its moving average does."""
+
+    def begin(self, module: nn.Module) -> None:
+        """Take the student as it is before the first step."""
+
+    def follow(self, module: nn.Module) -> None:
+        """Take note of the student after a step."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Put it back."""
 
 
 def average(module: nn.Module, decay: float | None) -> AveragedModel | None:

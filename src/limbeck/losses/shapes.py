@@ -6,6 +6,7 @@ Shapes are known without reading a value, so a check costs nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -192,10 +193,16 @@ def smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     if student.ndim != 4 or teacher.ndim != 4:
         return student, teacher
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    return _pooled(student, size), _pooled(teacher, size)
+    return pooled(student, size), pooled(teacher, size)
 
 
-def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Feature maps average-pooled to a height and a width.
+
+    Example:
+        >>> pooled(torch.arange(4.0).view(1, 1, 2, 2), (1, 2))  # (0 + 2) / 2, (1 + 3) / 2
+        tensor([[[[1., 2.]]]])
+    """
     height, width = maps.shape[2:]
     if (height, width) == size:
         return maps
@@ -236,7 +243,35 @@ def unit(rows: Tensor, tiny: float | Tensor = 1e-12) -> Tensor:
                 [0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
-    largest = torch.linalg.vector_norm(rows.detach(), torch.inf, -1, keepdim=True)
+    largest = rows.detach().abs().amax(-1, keepdim=True)
     zero = largest <= tiny
     scaled = rows / torch.where(zero, 1.0, largest)  # a constant: the direction does not depend on it
     return scaled * scaled.square().sum(-1, keepdim=True).clamp(min=0.5).rsqrt()  # 1 at least, but for zeros
+
+
+def gram(rows: Tensor) -> Tensor:
+    """Products of all rows of a sample with each other: ``[B, R, n]`` to ``[B, R, R]``.
+
+    Example:
+        >>> gram(torch.tensor([[[1.0, 2.0], [0.0, 3.0]]]))
+        tensor([[[5., 6.],
+                 [6., 9.]]])
+    """
+    return _Gram.apply(rows)
+
+
+class _Gram(torch.autograd.Function):
+    """``X Xᵀ`` with one product in its backward, ``(G + Gᵀ) X``, where autograd would take two."""
+
+    @staticmethod
+    def forward(rows: Tensor) -> Tensor:
+        return rows @ rows.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        return (gradient + gradient.mT) @ rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from limbeck.losses.declare import compares
-from limbeck.losses.shapes import by_channel, dimensions, same_features, unit, wide
+from limbeck.losses.shapes import by_channel, dimensions, gram, same_features, unit, wide
 
 
 @compares("last_stage", same=True, weight=2.5, equal=0.0, invariant=("scale",))
@@ -43,5 +43,4 @@ def ickd(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _correlation(feature: Tensor) -> Tensor:
-    rows = by_channel(feature)
-    return unit(rows @ rows.mT, tiny=1e-24)  # products: a feature of 1e-12 is still one
+    return unit(gram(by_channel(feature)), tiny=1e-24)  # products: a feature of 1e-12 is still one

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from limbeck.losses.declare import compares
-from limbeck.losses.shapes import by_channel, dimensions, same_positions, same_samples, smaller, unit, wide
+from limbeck.losses.shapes import by_channel, dimensions, gram, same_positions, same_samples, smaller, unit, wide
 
 TINY = 1e-24  # the squared length below which a channel is taken for 0
 
@@ -48,8 +48,8 @@ def nst(student: Tensor, teacher: Tensor) -> Tensor:
     ours, theirs, positions = student.shape[1], teacher.shape[1], student.shape[2]
     if positions * (ours + theirs) <= ours * ours + ours * theirs + theirs * theirs:
         student, teacher = unit(student), unit(teacher)
-        return _squared(student.mT @ student / ours - teacher.mT @ teacher / theirs)
-    own, other, cross = student @ student.mT, teacher @ teacher.mT, student @ teacher.mT
+        return _squared(gram(student.mT) / ours - gram(teacher.mT) / theirs)
+    own, other, cross = gram(student), gram(teacher), student @ teacher.mT
     s, t = _one_over_length(own), _one_over_length(other)  # no pass over the features to make them of length 1
     within = _squared(own * s * s.mT) / ours**2 + _squared(other * t * t.mT) / theirs**2
     return within - 2 * _squared(cross * s * t.mT) / (ours * theirs)

@@ -1,6 +1,7 @@
 """The objective: a named, weighted list of terms, and the only place where anything is reduced to a scalar."""
 
+from limbeck.objective.binding import Scene, bind
 from limbeck.objective.terms import Term, hard_labels, supervised, term
 from limbeck.objective.weighted import Objective
 
-__all__ = ["Objective", "Term", "hard_labels", "supervised", "term"]
+__all__ = ["Objective", "Scene", "Term", "bind", "hard_labels", "supervised", "term"]

@@ -101,7 +101,10 @@ class Term:
         if self.needs_teacher and teacher is None:
             raise RecipeError(f"term '{self.name}' needs a teacher and there is none")
         if self.waits and (self.place != "logits" or built(self.loss)):
-            raise RecipeError(f"term '{self.name}' does not know its layers yet", cure="bind the objective to its models first: limbeck.objective.bind")
+            raise RecipeError(
+                f"term '{self.name}' does not know its layers yet",
+                cure="bind the objective to its models first: limbeck.objective.bind",
+            )
         arguments = {key: value for key, value in given.items() if key in self.declared}
         if not built(self.loss):
             arguments |= self.hyper

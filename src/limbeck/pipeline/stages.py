@@ -12,15 +12,23 @@ from torch import Tensor, nn
 from limbeck.data.split import Split
 from limbeck.evaluation.predict import ask, predict
 from limbeck.files import read_tensors, sha256, write_json, write_tensors
-from limbeck.objective import Objective
+from limbeck.objective import Objective, Scene, bind
 from limbeck.outputs import Outputs
-from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, tensors_digest, weights_digest
+from limbeck.pipeline.experiment import (
+    Candidate,
+    Experiment,
+    check_fits,
+    some_inputs,
+    tensors_digest,
+    weights_digest,
+)
 from limbeck.pipeline.folder import Run, key_of
-from limbeck.teachers import Teacher
+from limbeck.teachers import Teacher, reading
 from limbeck.training.loop import CHECKPOINT, Job, fit
 from limbeck.training.precision import choose
 from limbeck.training.progress import Reporter
 
+EXTRAS = "adapters.safetensors"
 WEIGHTS = {"selected": "selected.safetensors", "last": "last.safetensors"}
 
 
@@ -96,6 +104,7 @@ def train(
             context, folder, key, Trained(role, seed, candidate, folder), module, split, objective, teacher
         )
         files = [*WEIGHTS.values(), *(["metrics.jsonl"] if candidate.settings else [])]
+        files += [name for name in [EXTRAS] if (folder / name).exists()]
         run.complete(stage, key, result, files)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return Trained(role, seed, candidate, folder, result)
@@ -200,6 +209,16 @@ def _run_training(
         said = predict(one, candidate.preparation, context.experiment.data.validation, shared=True)
         return task.quick(*said, wanted)
 
+    scene = Scene(
+        student=module,
+        preparation=candidate.preparation,
+        teacher=teacher,
+        inputs=some_inputs(split),
+        targets=split.targets,
+        classes=len(context.experiment.data.classes),
+        seed=trained.seed,
+    )
+    objective = bind(objective, scene)
     job = Job(
         module=module,
         objective=objective,
@@ -209,7 +228,7 @@ def _run_training(
         settings=candidate.settings,
         folder=folder,
         seed=trained.seed,
-        teacher=teacher,
+        teacher=reading(teacher, objective.layers("teacher")) if teacher else None,
         title=f"{trained.role.replace('_', ' ')}, seed {trained.seed}",
         key=key,
         reporter=context.reporter,
@@ -217,6 +236,8 @@ def _run_training(
     fitted = fit(job)
     write_tensors(folder / WEIGHTS["last"], fitted.last)
     write_tensors(folder / WEIGHTS["selected"], fitted.selected)
+    if fitted.extras:  # trained with the student, and no part of it
+        write_tensors(folder / EXTRAS, fitted.extras)
     return {"selected_epoch": fitted.selected_epoch, "last_epoch": fitted.epochs, "seconds": fitted.seconds}
 
 

@@ -12,13 +12,14 @@ from limbeck.data.data import few_labels
 from limbeck.data.split import Split
 from limbeck.errors import LimbeckError, RecipeError
 from limbeck.files import write_json
-from limbeck.objective import Objective, supervised
+from limbeck.objective import Objective, Scene, bind, supervised
+from limbeck.objective.binding import told
 from limbeck.outputs import Outputs
 from limbeck.pipeline.auto import search
 from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.examine import at_start, of_teacher, refuse
-from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, check_metrics
+from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, check_metrics, some_inputs
 from limbeck.pipeline.given import Given, check_says, take
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
@@ -36,7 +37,7 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     Raises:
         LimbeckError: of the kind that says why, before anything is trained where that can be seen.
     """
-    _check_first(context.experiment)
+    _check_first(context)
     context = replace(context, experiment=without_channels_last_where_refused(context.experiment))
     experiment = context.experiment
     for note in [*experiment.data.notes, *experiment.notes]:
@@ -59,8 +60,9 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched)
 
 
-def _check_first(experiment: Experiment) -> None:
+def _check_first(context: Context) -> None:
     """Refuse what can not end well before anything is trained."""
+    experiment = context.experiment
     candidates = experiment.candidates
     for candidate in [*candidates, experiment.student]:
         check_fits(candidate.make(experiment.seeds[0]), candidate, experiment.data)
@@ -73,7 +75,31 @@ def _check_first(experiment: Experiment) -> None:
             f"student.labels is {experiment.labels}; the training split has {having} labels",
             cure="give fewer, or leave the key out to use them all",
         )
+    _check_layers(context)
     check_metrics(experiment, [one.settings.select for one in [*candidates, experiment.student] if one.settings])
+
+
+def _check_layers(context: Context) -> None:
+    """See that the objective's layers exist and can be compared, and say by which adapters."""
+    experiment = context.experiment
+    if not experiment.objective.waits or experiment.student.settings is None:
+        return
+    seed = experiment.seeds[0]
+    teachers = [
+        ModuleTeacher(one.make(seed), one.preparation) if isinstance(one, Candidate) else one
+        for one in experiment.teachers
+    ]
+    scene = Scene(
+        student=experiment.student.make(seed),
+        preparation=experiment.student.preparation,
+        teacher=teachers[0] if len(teachers) == 1 else Ensemble(teachers),
+        inputs=some_inputs(experiment.data.train),
+        targets=experiment.data.train.targets,
+        classes=len(experiment.data.classes),
+        seed=seed,
+    )
+    for line in told(bind(experiment.objective, scene)):
+        context.reporter.say(line)
 
 
 def _teacher(context: Context) -> tuple[Teacher, list[Trained | Given]]:
@@ -119,7 +145,8 @@ def _live(experiment: Experiment, teacher: Teacher, says: Mapping[str, Outputs])
     settings = experiment.student.settings
     if settings is None:
         raise LimbeckError("the student has weights and is not trained: there is nothing to distill into")
-    if settings.views.identity and experiment.data.train.replayable:
+    logits_only = not experiment.objective.reads_layers
+    if settings.views.identity and experiment.data.train.replayable and logits_only:
         return Recorded(says["train"])
     precision = choose(settings.device, settings.precision, fast=settings.fast)
     return teacher.placed(precision.place)

@@ -27,6 +27,7 @@ _PUBLIC: dict[str, str | None] = {
     "OnnxTeacher": "limbeck.teachers",
     "SklearnTeacher": "limbeck.teachers",
     "Teacher": "limbeck.teachers",
+    "pair_layers": "limbeck.pairing",
     "as_teacher": "limbeck.teachers",
     "reordered": "limbeck.teachers",
     "Objective": "limbeck.objective",

@@ -12,6 +12,7 @@ from .objective import hard_labels as hard_labels
 from .objective import supervised as supervised
 from .objective import term as term
 from .outputs import Outputs as Outputs
+from .pairing import pair_layers as pair_layers
 from .pipeline.distill import distill as distill
 from .pipeline.distill import examine as examine
 from .pipeline.result import Result as Result

@@ -148,7 +148,8 @@ def checked(module: nn.Module, student_shape: Shape, teacher_shape: Shape) -> nn
         An adapter with its ``report``; the module is its part ``module``, or the module itself if it has a report.
 
     Raises:
-        ModelError: if the module fails on these shapes, or gives something else than two tensors of one shape.
+        ModelError: if the module fails on these shapes, gives something else than two tensors of one shape, or would
+            change the teacher's side by training.
 
     Example:
         >>> print(checked(nn.Conv2d(8, 16, 1, bias=False), (8, 4, 4), (16, 4, 4)).report)
@@ -163,7 +164,7 @@ def checked(module: nn.Module, student_shape: Shape, teacher_shape: Shape) -> nn
     told = f"the adapter {name}, given the student's {_by(shapes[0])} and the teacher's {_by(shapes[1])},"
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.enable_grad():
             found = module(*given) if both else (module(given[0]), given[1])
     except Exception as error:
         text = " ".join(str(error).split())[:300]
@@ -178,6 +179,9 @@ def checked(module: nn.Module, student_shape: Shape, teacher_shape: Shape) -> nn
     if after[0] != after[1] or after[0][:1] != (2,):
         text = " and ".join(_by(shape) for shape in after)
         raise ModelError(f"{told} makes {text} of a batch of two", cure="both need one shape, the samples first")
+    if found[1].requires_grad:
+        cure = "leave the teacher's side without parameters"
+        raise ModelError(f"{told} has parameters on the teacher's side: trained, it could make both sides 0", cure=cure)
     if hasattr(module, "report"):
         return module
     count = sum(one.numel() for one in module.parameters())

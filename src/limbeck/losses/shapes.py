@@ -158,16 +158,6 @@ def dimensions(name: str, feature: Tensor, allowed: Sequence[int]) -> None:
         )
 
 
-def channels(feature: Tensor) -> int:
-    """How many channels a feature has: on axis 1, but for tokens ``[B, N, D]`` on the last.
-
-    Example:
-        >>> channels(torch.zeros(2, 16, 8, 8)), channels(torch.zeros(2, 65, 192)), channels(torch.zeros(2, 64))
-        (16, 192, 64)
-    """
-    return feature.shape[-1 if feature.ndim == 3 else 1]
-
-
 def by_channel(feature: Tensor) -> Tensor:
     """Any feature as ``[B, C, positions]``: a map's places, the tokens, or one for a vector.
 

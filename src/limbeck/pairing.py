@@ -155,8 +155,8 @@ def pair_layers(
         stage, last    2        32×4×4  1        8×8×8    resize + conv  320
         pooled         5:input  32      4:input  8        linear         288
     """
-    theirs = sites(teacher, inputs if teacher_inputs is None else teacher_inputs)
-    own = sites(student, inputs)
+    given = (("teacher", teacher, inputs if teacher_inputs is None else teacher_inputs), ("student", student, inputs))
+    theirs, own = (_sites_of(*one) for one in given)
     found = _matched(theirs.stages, own.stages)
     pooled = (theirs.pooled, own.pooled) if theirs.pooled and own.pooled else None
     pairs = [*found, *([pooled] if pooled else [])]
@@ -217,6 +217,13 @@ def sites(module: nn.Module, inputs: Tensor) -> Sites:
     return Sites(tuple(stages), pooled, "; ".join(notes))
 
 
+def _sites_of(who: str, module: nn.Module, inputs: Tensor) -> Sites:
+    try:
+        return sites(module, inputs)
+    except ModelError as error:
+        raise ModelError(f"the {who}: {error.what}", cure=error.cure) from error
+
+
 def by(shape: Shape) -> str:
     """A shape for people.
 
@@ -268,7 +275,10 @@ def _map_stages(module: nn.Module, found: Sequence[Layer], image: Shape) -> tupl
     last = None
     if len(image) == 2:
         last = next((one.address for one in maps if _channels_last(one.shape, image)), None)
-        maps = [one for one in maps if _like(one.shape[1:], image)]
+        fit = {one.address for one in maps if _like(one.shape[1:], image)}
+        if last is not None and fit.intersection(_parents(last)):
+            last = None  # turned inside of a block, and back again
+        maps = [one for one in maps if one.address in fit]
     stages: list[Site] = []
     for one in maps:
         kind = one.kind.lower()

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-TABLE: dict[str, Callable[..., Any]] = {}
+from limbeck.losses.contrastive.crd import CRD
 
-__all__: list[str] = []
+crd = CRD  # a recipe's name, beside the class's
+
+TABLE: dict[str, Callable[..., Any]] = {"crd": CRD}
+
+__all__ = ["CRD", "crd"]

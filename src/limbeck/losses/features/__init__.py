@@ -8,9 +8,11 @@ from limbeck.losses.features.fitnet import fitnet
 from limbeck.losses.features.ickd import ickd
 from limbeck.losses.features.nst import nst
 from limbeck.losses.features.pkd import pkd
+from limbeck.losses.features.review import ReviewKD
+from limbeck.losses.features.simkd import simkd
 from limbeck.losses.features.vid import VID
 
-vid = VID  # a recipe's name, beside the class's
+review, vid = ReviewKD, VID  # a recipe's names, beside the classes'
 
 TABLE: dict[str, Callable[..., Any]] = {
     "attention_transfer": attention_transfer,
@@ -18,7 +20,9 @@ TABLE: dict[str, Callable[..., Any]] = {
     "ickd": ickd,
     "nst": nst,
     "pkd": pkd,
+    "review": ReviewKD,
+    "simkd": simkd,
     "vid": VID,
 }
 
-__all__ = ["VID", "attention_transfer", "fitnet", "ickd", "nst", "pkd", "vid"]
+__all__ = ["VID", "ReviewKD", "attention_transfer", "fitnet", "ickd", "nst", "pkd", "review", "simkd", "vid"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limbeck.cli.layers import layers
 from limbeck.cli.leaving import EXIT_CODES, FOUND, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates, together
 from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set
 from limbeck.cli.show import print_json, show, show_findings, show_sweep
@@ -194,6 +195,9 @@ def predict(
         heads.append(f"{found[0]['positive']} (from {found[0]['threshold']:.3f})")
         rows = [[*row, "yes" if one["decision"] else "no"] for row, one in zip(rows, found, strict=True)]
     print_table(heads, rows)
+
+
+app.command()(layers)
 
 
 @app.command()

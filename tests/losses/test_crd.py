@@ -318,6 +318,15 @@ def test_extreme_features_are_finite_in_float32(scale: float, dtype: torch.dtype
     assert all(bool(torch.isfinite(one.grad).all()) for one in (student, *crd.parameters()) if one.grad is not None)
 
 
+def test_autocast_changes_nothing() -> None:
+    torch.manual_seed(0)
+    crd = CRD((4,), (6,), samples=10, targets=TARGETS, dim=3)
+    given = {name: one.float() if one.is_floating_point() else one for name, one in batch([0, 4, 9]).items()}
+    expected = crd(**given)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(crd(**given), expected)
+
+
 def test_maps_and_tokens_are_averaged_over_their_positions() -> None:
     given = batch([0, 4])
     expected = made()(**given)

@@ -173,8 +173,10 @@ def test_masked_samples_are_left_out_of_the_statistics_too() -> None:
 
 
 def test_all_masked_is_zero_with_a_graph() -> None:
-    student = [one.requires_grad_() for one in features(OWN, 2, 1)]
-    value = made()(student, features(THEIRS, 2, 2), mask=torch.zeros(2, dtype=torch.bool))
+    review, student = made().train(), [one.requires_grad_() for one in features(OWN, 2, 1)]
+    before = copy.deepcopy(review.state_dict())
+    value = review(student, features(THEIRS, 2, 2), mask=torch.zeros(2, dtype=torch.bool))
+    assert all(torch.equal(before[name], one) for name, one in review.state_dict().items())  # no statistics of nothing
     assert value.tolist() == [0.0, 0.0]
     value.sum().backward()
     assert all(one.grad is not None and bool((one.grad == 0).all()) for one in student)

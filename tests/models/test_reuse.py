@@ -104,6 +104,7 @@ def test_the_head_is_frozen_and_in_eval_mode_and_the_rest_learns() -> None:
     simkd(tap.read()["projector"], theirs.read()["features"]).mean().backward()
     for name, one in both.named_parameters():
         assert (one.grad is None) == name.startswith("head."), name
+        assert one.requires_grad != name.startswith("head."), name
     assert all(one.grad is None for one in teacher.parameters())
 
 

@@ -113,13 +113,14 @@ class CRD(nn.Module):
             ModelError: if the samples or the mask do not fit.
         """
         same_samples("crd", student, teacher)
-        student, teacher, index = wide(student), wide(teacher.detach()), index.to(self.memory_student.device)
+        student, teacher = wide(student), wide(teacher.detach())
         if tuple(index.shape) != (len(student),):
             raise ModelError(f"loss 'crd' takes one index for each of {len(student)} samples, found {len(index)}")
-        if mask is None:
-            return self._contrast(student, teacher, index)
-        fits_samples("crd", mask, student)
-        value = self._contrast(student[mask], teacher[mask], index[mask.to(index.device)])
+        with torch.autocast(student.device.type, enabled=False):
+            if mask is None:
+                return self._contrast(student, teacher, index)
+            fits_samples("crd", mask, student)
+            value = self._contrast(student[mask], teacher[mask], index[mask.to(index.device)])
         whole = torch.zeros(len(mask), dtype=value.dtype, device=value.device)
         whole[mask] = value
         return whole
@@ -172,6 +173,7 @@ class CRD(nn.Module):
                 f"{index[outside][:5].tolist()}",
                 cure="let the data say which sample each is (index); -1 stands for one that has no number",
             )
+        index = index.to(student.device)
         own, theirs = _embedded(self.embed_student, student), _embedded(self.embed_teacher, teacher)
         drawn = torch.cat([index.unsqueeze(1), self.negatives(index, self.step)], dim=1)
         scores = [
@@ -207,8 +209,7 @@ def _embedded(layer: nn.Linear, feature: Tensor) -> Tensor:
             f"loss 'crd' was made for a feature of {layer.in_features}; it was given {feature.shape[1]}",
             cure="make it from the shapes of the layers that it compares",
         )
-    with torch.autocast(feature.device.type, enabled=False):
-        return unit(layer(feature.to(layer.weight.dtype)))
+    return unit(layer(feature.to(layer.weight.dtype)))
 
 
 def _told(scores: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Negatives(nn.Module):
     def __init__(self, targets: Tensor, count: int) -> None:
         super().__init__()
         known = targets.detach().cpu()
-        alone = known.max().clamp(min=-1) + 1 + torch.arange(len(known)) if len(known) else known
+        alone = known.max().clamp(min=-1) + 1 + torch.arange(len(known), device="cpu") if len(known) else known
         classes = torch.where(known < 0, alone, known)
         ordered, order = classes.sort(stable=True)
         first = torch.searchsorted(ordered, classes)

@@ -18,17 +18,17 @@ from torch import nn
 
 from limbeck.errors import ModelError, nearest
 from limbeck.models import small
+from limbeck.models.cifar import CIFAR
 from limbeck.models.heads import replace_head
 from limbeck.models.published import with_published_weights
-from limbeck.models.resnet import CifarResNet
 
 _LIMBECK: dict[str, Callable[..., nn.Module]] = {
     "conv_mnist": small.ConvMNIST,
     "mlp_784": small.MLP,
     "cnn5": small.CNN5,
-    "resnet": CifarResNet,
     "digits_teacher": small.DigitsTeacher,
     "digits_student": small.DigitsStudent,
+    **CIFAR,
 }
 _NAMESPACES = ("limbeck", "torchvision", "timm", "user")
 UserModels = Mapping[str, Callable[..., nn.Module]]

@@ -18,7 +18,7 @@ APART = 100.0
 
 @dataclass(frozen=True)
 class Pull:
-    """Norms of a weighted term's gradient with respect to the student's logits and parameters.
+    """Norms of a weighted term's gradient with respect to the student's outputs (``logits``) and its parameters.
 
     ``learned`` is False if the term gives the student none, whatever its logits are.
     """
@@ -69,8 +69,7 @@ def pulls(
         if logits == weights == 0:  # a student that is the teacher's copy has no gradient either: ask elsewhere
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                moved = student.logits.detach() + torch.randn(student.logits.shape).to(student.logits)
-            learned = any(_norms(one, Outputs(moved.requires_grad_()), teacher, [], target, index))
+                learned = any(_norms(one, _moved(student), teacher, [], target, index))
         found[one.name] = Pull(logits, weights, learned)
     return found
 
@@ -134,10 +133,19 @@ def _norms(
     total, _ = Objective([one])(student, teacher, target=target, index=index)
     if not total.requires_grad:
         return 0.0, 0.0
-    wanted = [student.logits, *parameters]
-    gradients = torch.autograd.grad(total, wanted, retain_graph=True, allow_unused=True)
-    first, *rest = (0.0 if one is None else float(one.detach().float().norm()) for one in gradients)
-    return first, math.hypot(*rest)
+    said = [student.logits, *student.features.values()]
+    gradients = torch.autograd.grad(total, [*said, *parameters], retain_graph=True, allow_unused=True)
+    norms = [0.0 if one is None else float(one.detach().float().norm()) for one in gradients]
+    return math.hypot(*norms[: len(said)]), math.hypot(*norms[len(said) :])
+
+
+def _moved(outputs: Outputs) -> Outputs:
+    """Outputs with noise, which have a gradient of their own."""
+
+    def move(value: Tensor) -> Tensor:
+        return (value.detach() + torch.randn(value.shape).to(value)).requires_grad_()
+
+    return Outputs(move(outputs.logits), {name: move(one) for name, one in outputs.features.items()})
 
 
 def _short(value: float) -> float:

@@ -1,7 +1,7 @@
 """Losses: plain functions on tensors, unreduced; the objective is the only place that reduces.
 
-``TABLE`` is the closed lookup of the names that a recipe may use: functions, and modules where a loss has parameters or a
-memory. Each says what it compares by :func:`limbeck.losses.declare.compares`.
+``TABLE`` is the closed lookup of the names that a recipe may use: functions, and modules where a loss has parameters or
+a memory. Each says what it compares by :func:`limbeck.losses.declare.compares`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from limbeck.losses.dense import *  # noqa: F403
 from limbeck.losses.features import *  # noqa: F403
 from limbeck.losses.logits import *  # noqa: F403
 from limbeck.losses.relations import *  # noqa: F403
-from limbeck.losses.supervised import cross_entropy, hard_labels
+from limbeck.losses.supervised import *  # noqa: F403
 
 _ROOMS = (contrastive, dense, features, logits, relations, supervised)
-TABLE: dict[str, Callable[..., Any]] = dict(sorted((name, loss) for room in _ROOMS for name, loss in room.TABLE.items()))
+TABLE: dict[str, Callable[..., Any]] = dict(
+    sorted((name, loss) for room in _ROOMS for name, loss in room.TABLE.items())
+)
 
-__all__ = ["TABLE", "Compares", "compares", "declared", *TABLE]  # noqa: PLE0604
+__all__ = ["TABLE", "Compares", "compares", "declared", *TABLE]

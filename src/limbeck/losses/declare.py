@@ -31,6 +31,10 @@ class Compares:
         classes: least number of classes.
         batch: least number of samples that give a gradient; fewer give 0.
         dense: logits are ``[B, C, H, W]``.
+
+    Example:
+        >>> Compares("pooled", same=False).adapted, Compares("last_stage").adapted
+        (False, True)
     """
 
     site: Site = "logits"
@@ -42,6 +46,11 @@ class Compares:
     classes: int = 2
     batch: int = 1
     dense: bool = False
+
+    @property
+    def adapted(self) -> bool:
+        """Whether features go through an adapter by default."""
+        return self.same and self.site != "logits"
 
 
 def compares(site: Site = "logits", **more: Any) -> Callable[[Any_], Any_]:

@@ -114,3 +114,5 @@ def hard_labels(
 
 
 TABLE: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "hard_labels": hard_labels}
+
+__all__ = ["cross_entropy", "hard_labels"]

@@ -87,6 +87,8 @@ def bind(objective: Objective, scene: Scene) -> Objective:
     """
     if not objective.waits:
         return objective
+    if scene.teacher is None and (term := next((one for one in objective.terms if one.needs_teacher), None)):
+        raise ModelError(f"term '{term.name}' compares with a teacher, and there is no teacher", cure="give one")
     pairs = {one.name: _pairs(one, scene) for one in objective.terms if one.waits}
     student, teacher = _features(pairs, scene)
     terms = []
@@ -157,7 +159,7 @@ def _links(
     if not pairs:
         return (Link(_made(one, _shape(student.logits), _shape(student.logits), scene)),)
     if teacher is None:
-        raise ModelError(f"term '{one.name}' compares layers, and there is no teacher")
+        raise ModelError(f"term '{one.name}' reads layers of a teacher, and there is none", cure="use logits alone")
     adapters, own, theirs = [], [], []
     for pair in pairs:
         features = student.features[pair[1]], teacher.features[pair[0]]

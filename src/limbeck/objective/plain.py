@@ -9,7 +9,9 @@ from limbeck.errors import RecipeError, nearest
 from limbeck.losses import TABLE, cross_entropy
 from limbeck.objective.terms import Term, make, number
 
-OWN = "user/"
+OWN = "user/"  # before the names of the user's own losses
+BALANCE = "balance"  # a key of an objective that is no term
+OF_A_TERM = ("weight", "loss", "at", "adapter", "schedule")
 
 
 def from_plain(recipe: Mapping[str, Any], user: Mapping[str, Any] | None = None) -> list[Term]:

@@ -18,7 +18,7 @@ from limbeck.losses import cross_entropy
 from limbeck.objective.balance import Balance
 from limbeck.objective.blame import blame
 from limbeck.objective.links import Gather
-from limbeck.objective.plain import from_plain
+from limbeck.objective.plain import BALANCE, from_plain
 from limbeck.objective.reduction import reduced, shared, sides
 from limbeck.objective.terms import BALANCED, Term, described, hard_labels, number, supervised, term
 from limbeck.outputs import Outputs
@@ -332,7 +332,7 @@ class Objective:
             ['supervised', 'kl']
         """
         plain = dict(recipe)
-        balance = plain.pop("balance", None)
+        balance = plain.pop(BALANCE, None)
         return cls(from_plain(plain, user), balance=balance)
 
     def to_recipe(self) -> dict[str, Any]:
@@ -343,7 +343,7 @@ class Objective:
             4.0
         """
         found: dict[str, Any] = {one.name: described(one) for one in self.terms}
-        return found | ({"balance": dict(self.balance.shares)} if self.balance else {})
+        return found | ({BALANCE: dict(self.balance.shares)} if self.balance else {})
 
 
 def balanced_weights(targets: Tensor, classes: Sequence[str]) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from limbeck import losses
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective
+from limbeck.objective.plain import BALANCE, OF_A_TERM, OWN
+from limbeck.objective.signatures import EMPTY, hyperparameters
 from limbeck.recipe.reading import Key, describe, dotted
 from limbeck.recipe.types import TAGS
 
@@ -29,7 +30,6 @@ _PLAIN = {
     r"less than or equal to": "at most",
     r"greater than": "more than",
 }
-_GIVEN_BY_TRAINING = {"student", "teacher", "target", "index", "mask"}
 
 
 @dataclass(frozen=True)
@@ -133,40 +133,53 @@ def term_parameters() -> dict[str, dict[str, bool]]:
     """
     table = {"supervised": losses.cross_entropy, **losses.TABLE}
     return {
-        name: {
-            key: parameter.default is inspect.Parameter.empty
-            for key, parameter in inspect.signature(loss).parameters.items()
-            if key not in _GIVEN_BY_TRAINING
-        }
-        for name, loss in table.items()
+        name: {key: one.default is EMPTY for key, one in hyperparameters(loss).items()} for name, loss in table.items()
     }
 
 
 def objective_mistakes(objective: Any) -> list[Mistake]:
-    """Mistakes in the terms of an objective, against the one table of losses."""
+    """Mistakes in the terms of an objective, against the one table of losses.
+
+    The user's own losses, ``user/NAME``, are not known before their file is read.
+    """
     if not isinstance(objective, dict) or not objective:
         return []  # absent, or the schema's answer
     terms = term_parameters()
-    mistakes = []
+    mistakes: list[Mistake] = []
     for name, value in objective.items():
         key: Key = ("objective", name)
         loss = value.get("loss", name) if isinstance(value, dict) else name
+        if name == BALANCE or str(loss).startswith(OWN):
+            continue
         if not isinstance(loss, str) or loss not in terms:
-            near = nearest(str(loss)[:60], terms) or f"; the terms are {', '.join(sorted(terms))}"
+            near = nearest(str(loss)[:60], [*terms, BALANCE]) or f"; the terms are {', '.join(sorted(terms))}"
             mistakes.append(Mistake(key if loss == name else (*key, "loss"), f"unknown term{near}"))
         elif isinstance(value, dict):
             mistakes += _term_mistakes(key, value, terms[loss])
         elif not _is_weight(value):
             mistakes.append(Mistake(key, f"expected a weight of 0 or more, or a mapping, found {describe(value)}"))
-    if mistakes:
-        return mistakes
+    return mistakes or _of_the_whole(objective)
+
+
+def _of_the_whole(objective: dict[str, Any]) -> list[Mistake]:
+    """What only the objective knows: the ranges of hyperparameters, layers, schedules, shares."""
+
+    def own(value: Any) -> bool:
+        return isinstance(value, dict) and str(value.get("loss", "")).startswith(OWN)
+
+    known = {name: value for name, value in objective.items() if not name.startswith(OWN) and not own(value)}
+    if len(known) < len(objective):
+        known.pop(BALANCE, None)  # of terms that are not known yet
+        if not known:
+            return []
     try:
-        if not Objective.from_recipe(objective).needs_teacher:
-            text = "expected a term that compares with the teacher, such as kl: {weight: 0.9, temperature: 4}"
-            return [Mistake(("objective",), text)]
-    except RecipeError as error:  # what only the objective knows: the ranges of hyperparameters
+        needs = Objective.from_recipe(known).needs_teacher
+    except RecipeError as error:
         return [Mistake(("objective",), error.what.removeprefix("objective."))]
-    return []
+    if needs or len(known) < len(objective):
+        return []
+    text = "expected a term that compares with the teacher, such as kl: {weight: 0.9, temperature: 4}"
+    return [Mistake(("objective",), text)]
 
 
 def _is_weight(value: Any) -> bool:
@@ -174,7 +187,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _term_mistakes(key: Key, settings: dict[str, Any], parameters: dict[str, bool]) -> Iterator[Mistake]:
-    known = ["weight", "loss", *parameters]
+    known = [*OF_A_TERM, *parameters]
     for name, value in settings.items():
         if name not in known:
             near = nearest(name[:60], known) or f"; the keys here are {', '.join(known)}"

@@ -74,6 +74,17 @@ def test_the_values_are_those_of_a_second_way() -> None:
     torch.testing.assert_close(vectors[1], other_tokens.sum(dim=1) / 6)
 
 
+def test_a_map_becomes_tokens_row_by_row() -> None:
+    features = torch.arange(12.0).reshape(1, 2, 2, 3)
+    one, _ = adapter((2, 2, 3), (6, 2), "tokens")(features, torch.zeros(1, 6, 2))
+    assert one.tolist() == [[[0.0, 6.0], [1.0, 7.0], [2.0, 8.0], [3.0, 9.0], [4.0, 10.0], [5.0, 11.0]]]
+
+
+def test_a_module_that_loses_the_samples_is_refused() -> None:
+    with pytest.raises(ModelError, match="makes 8 and 8 of a batch of two"):
+        checked(Adapter(nn.Flatten(0), nn.Flatten(0), adapter((4,), (4,)).report), (4,), (4,))
+
+
 def test_the_larger_side_is_averaged_whichever_it_is() -> None:
     small, large = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 4, 4)
     one, other = adapter((3, 2, 2), (3, 4, 4))(small, large)
@@ -119,6 +130,7 @@ def test_class_and_register_tokens_before_the_grid_are_dropped(beside: int) -> N
         ((10, 8), (12, 8), "auto", "12 tokens are no grid of 1×1 proportions"),
         ((2, 8, 4, 4), (8, 4, 4), "auto", r"2×8×4×4 is no map \(C, H, W\)"),
         ((7, 7, 768), (512, 7, 7), "auto", "7×7×768 looks like a map whose channels come last"),
+        ((7, 7, 768), (50, 384), "auto", "7×7×768 looks like a map whose channels come last"),
         ((64, 56, 56), (56, 56, 96), "auto", "56×56×96 looks like a map whose channels come last"),
         ((), (8,), "auto", "scalar is no map"),
         ((8,), (9,), "liner", "no adapter 'liner'; did you mean 'linear'"),

@@ -37,6 +37,8 @@ _PUBLIC: dict[str, str | None] = {
     "predict_images": "limbeck.compress",
     "Recipe": "limbeck.recipe.recipe",
     "Result": "limbeck.pipeline.result",
+    "born_again": "limbeck.pipeline.modes.calls",
+    "chain": "limbeck.pipeline.modes.calls",
     "distill": "limbeck.pipeline.distill",
     "examine": "limbeck.pipeline.distill",
 }

@@ -15,6 +15,8 @@ from .outputs import Outputs as Outputs
 from .pairing import pair_layers as pair_layers
 from .pipeline.distill import distill as distill
 from .pipeline.distill import examine as examine
+from .pipeline.modes.calls import born_again as born_again
+from .pipeline.modes.calls import chain as chain
 from .pipeline.result import Result as Result
 from .recipe.recipe import Recipe as Recipe
 from .teachers import Ensemble as Ensemble

@@ -106,6 +106,8 @@ def about_gain(evaluations: Evaluations, differences: Differences, split: str) -
 
 
 def _nothing_to_teach(evaluations: Evaluations, control: Mapping[str, Any], split: str) -> list[Finding]:
+    if "teacher" not in evaluations:
+        return []
     metric = control["metric"]
     teacher = evaluations["teacher"][0]["selected"][split][metric]
     scores = [one["selected"][split][metric] for one in evaluations["control"]]

@@ -77,6 +77,8 @@ def spoken(role: str) -> str:
         >>> spoken("control_hard_labels")
         'control of hard labels'
     """
+    if role == "control_direct":
+        return "control without assistants"
     return role.replace("_", " of ", 1).replace("_", " ")
 
 

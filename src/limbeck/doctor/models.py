@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -44,6 +45,33 @@ def not_smaller(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[
         cure = "reduce the resolution earlier in the student, if speed matters"
         return [Finding("student_not_faster", "info", text, evidence, cause, cure)]
     return []
+
+
+def not_between(chain: Sequence[tuple[str, int | None]]) -> list[Finding]:
+    """Assistants that do not lie between their neighbors in size: ``assistant_not_between``, a warning.
+
+    Args:
+        chain: role and parameters of teacher, assistants and student, in this order; None: not known.
+
+    Example:
+        >>> not_between([("teacher", 90), ("assistant", 95), ("student", 10)])[0].message
+        'the teacher has 90 parameters, the assistant that it teaches 95: the assistant is not intermediate in size'
+        >>> not_between([("teacher", 90), ("assistant", 40), ("student", 10)])
+        []
+    """
+    found = []
+    known = [(role, size) for role, size in chain if size is not None]
+    for (larger, large), (smaller, small) in pairwise(known):
+        if large > small:
+            continue
+        role = larger if larger.startswith("assistant") else smaller
+        text = f"the {spoken(larger)} has {large:,} parameters, the {spoken(smaller)} that it teaches {small:,}: "
+        text += f"the {spoken(role)} is not intermediate in size"
+        cause = "models in another order, or an assistant that is hardly smaller than its teacher"
+        cure = "order them from large to small; take an assistant of middle size, or leave it out"
+        evidence = {"role": role, "teacher": {larger: large}, "student": {smaller: small}}
+        found.append(Finding("assistant_not_between", "warning", text, evidence, cause, cure))
+    return found
 
 
 def warm_start(module: nn.Module, predict: Predict, classes: int, role: str = "student") -> list[Finding]:
@@ -106,4 +134,4 @@ def _sizes(found: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found.get(key) for key in ("parameters", "macs")}
 
 
-__all__ = ["class_count", "not_smaller", "warm_start"]
+__all__ = ["class_count", "not_between", "not_smaller", "warm_start"]

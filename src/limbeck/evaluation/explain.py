@@ -160,7 +160,7 @@ def picked(logits: Mapping[str, Tensor], targets: Tensor, limit: int = PICTURES)
     """
     kinds = mistakes(logits, targets)
     right = {role: one.argmax(dim=1) == targets for role, one in logits.items()}
-    found = [*kinds["teacher_right"][:3], *kinds["both_wrong"][:1]]
+    found = [*kinds.get("teacher_right", kinds["surest_errors"])[:3], *kinds.get("both_wrong", [])[:1]]
     if "control" in right:
         found += (right["student"] & ~right["control"] & (targets >= 0)).nonzero().flatten().tolist()[:2]
     all_right = (torch.stack(list(right.values())).all(dim=0) & (targets >= 0)).nonzero().flatten().tolist()

@@ -54,12 +54,12 @@ def mistakes(logits: Mapping[str, Tensor], targets: Tensor) -> dict[str, list[in
     """Addresses of the student's errors by kind, the student's surest first; samples without a label are left out.
 
     Args:
-        logits: ``[N, C]`` by role, with ``teacher`` and ``student`` at least.
+        logits: ``[N, C]`` by role, with ``student`` at least.
         targets: int64 ``[N]``, -1 for no label.
 
     Returns:
-        ``teacher_right``, ``control_right`` (with a control), ``both_wrong`` (teacher and student), and
-        ``surest_errors`` (all of them).
+        ``teacher_right`` (with a teacher), ``control_right`` (with a control), ``both_wrong`` (teacher and student),
+        and ``surest_errors`` (all of them).
 
     Example:
         >>> t = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
@@ -69,10 +69,12 @@ def mistakes(logits: Mapping[str, Tensor], targets: Tensor) -> dict[str, list[in
     """
     right = {role: one.argmax(dim=1) == targets for role, one in logits.items()}
     wrong = (targets >= 0) & ~right["student"]
-    kinds = {"teacher_right": wrong & right["teacher"]}
+    kinds = {"teacher_right": wrong & right["teacher"]} if "teacher" in right else {}
     if "control" in right:
         kinds["control_right"] = wrong & right["control"]
-    kinds |= {"both_wrong": wrong & ~right["teacher"], "surest_errors": wrong}
+    if "teacher" in right:
+        kinds["both_wrong"] = wrong & ~right["teacher"]
+    kinds["surest_errors"] = wrong
     sure = torch.softmax(logits["student"], dim=1).amax(dim=1)
     return {kind: _surest(sure, mask) for kind, mask in kinds.items()}
 

@@ -39,7 +39,8 @@ def short(student: Candidate) -> Candidate:
     """
     if student.settings is None:
         raise LimbeckError("the student has weights and is not trained: there is no objective to choose")
-    return replace(student, settings=_shorter(student.settings))
+    epochs = min(student.settings.epochs, max(2, round(student.settings.epochs * PART)))
+    return replace(student, settings=lasting(student.settings, epochs))
 
 
 def search(context: Context, teacher: Teacher, digest: str) -> tuple[Context, dict[str, Any]]:
@@ -102,8 +103,13 @@ def objective(point: dict[str, float]) -> Objective:
     return Objective.from_alpha_on_hard(point["supervised"], point["temperature"])
 
 
-def _shorter(settings: Settings) -> Settings:
-    epochs = min(settings.epochs, max(2, round(settings.epochs * PART)))
+def lasting(settings: Settings, epochs: int) -> Settings:
+    """Settings for another number of epochs, the schedule shortened or stretched alike.
+
+    Example:
+        >>> lasting(Settings(epochs=10), 25).epochs
+        25
+    """
     part = epochs / settings.epochs
     milestones = sorted({max(1, round(one * part)) for one in settings.schedule.milestones})
     schedule = replace(settings.schedule, warmup=settings.schedule.warmup * part, milestones=tuple(milestones))
@@ -113,4 +119,4 @@ def _shorter(settings: Settings) -> Settings:
     return replace(settings, epochs=epochs, schedule=schedule, transfer=transfer)
 
 
-__all__ = ["points", "search", "short"]
+__all__ = ["lasting", "points", "search", "short"]

@@ -19,9 +19,11 @@ from limbeck.pipeline.examine import after, together
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.given import Given
+from limbeck.pipeline.modes import chain
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained
 from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
+from limbeck.report.read import COMPARED as ROLES
 from limbeck.report.render import write_report
 from limbeck.teachers import ModuleTeacher, Teacher
 
@@ -62,14 +64,15 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     """
     experiment, evaluations = context.experiment, found.evaluations
     best = _best(experiment, found.trained["student"], evaluations["student"])
-    chosen = {role: ones[best] for role, ones in found.trained.items()}
+    chosen = {role: ones[min(best, len(ones) - 1)] for role, ones in found.trained.items()}
     sizes = measure(context, {**({"teacher": found.members[0]} if len(found.members) == 1 else {}), **chosen})
     scored = of_shipped(evaluations, chosen["student"].seed, context.compared)
     exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
     said: dict[str, Tensor] = {}
     if context.score_test:
-        said = {"teacher": found.logits["test"], **{role: _test_logits(context, one) for role, one in chosen.items()}}
-        test, modules = experiment.data.test, _modules(found.teacher, chosen)
+        compared = {role: one for role, one in chosen.items() if role in ROLES}
+        said = {"teacher": found.logits["test"], **{role: _test_logits(context, one) for role, one in compared.items()}}
+        test, modules = experiment.data.test, _modules(found.teacher, compared)
         experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
     summary = _summary(context, found, sizes, exports, failed)
     add_uncertainty(summary, experiment, scored, said)
@@ -129,8 +132,10 @@ def _summary(
     experiment, metric, split = context.experiment, context.experiment.task.primary, context.compared
     evaluations = found.evaluations
     differences = {
-        role: told.difference(evaluations, metric, role, split) for role in ("control", "control_hard_labels")
+        role: told.difference(evaluations, metric, role, split)
+        for role in ("control", "control_hard_labels", "control_direct")
     }
+    steps = chain.told(experiment, sizes, differences["control_direct"])
     later = after(context, evaluations, sizes, differences, failed)
     return {
         "limbeck": __version__,
@@ -142,10 +147,12 @@ def _summary(
         "models": told.models({"teacher": found.members, **found.trained}, evaluations, sizes),
         "difference": differences["control"],
         "difference_to_hard_labels": differences["control_hard_labels"],
+        "difference_to_direct": differences["control_direct"],
+        "chain": steps,
         "intervals": {role: told.mean_interval(evaluations, role, metric, split) for role in evaluations},
         "exports": exports,
         "findings": together(found.findings, later),
-        "verdict": told.sentence(differences),
+        "verdict": told.sentence(differences) + (f" {steps['sentence']}" if steps else ""),
         "environment": environment(),
     }
 

@@ -24,7 +24,7 @@ from limbeck.pipeline.folder import Run
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
 from limbeck.tasks.classification import classification_task
-from limbeck.teachers import Teacher, as_teacher
+from limbeck.teachers import Ensemble, Teacher, as_teacher
 from limbeck.teachers.ensemble import fitted
 from limbeck.training.distributed import processes
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
@@ -96,8 +96,47 @@ def distill(
         >>> sorted(result.summary["models"])
         ['control', 'student', 'teacher']
     """
-    if not isinstance(data, Data):
-        data = Data(data)
+    plan = planned(
+        teacher,
+        student,
+        data,
+        objective=objective,
+        name=name,
+        seeds=seeds,
+        labels=labels,
+        control=control,
+        hard_labels=hard_labels,
+        export=export,
+        metric=metric,
+        positive=positive,
+        specificity=specificity,
+        teacher_normalization=teacher_normalization,
+        **settings,
+    )
+    return carried_out(plan, run, quiet=quiet)
+
+
+def planned(
+    teacher: Any,
+    student: Any,
+    data: Any,
+    *,
+    objective: Terms = None,
+    name: str | None = None,
+    seeds: int = 1,
+    labels: int | None = None,
+    control: bool = True,
+    hard_labels: bool | None = None,
+    export: Sequence[str] = ("onnx",),
+    metric: str = "accuracy",
+    positive: str | None = None,
+    specificity: float | None = None,
+    teacher_normalization: Normalization | None = None,
+    called: str = "limbeck.distill",
+    **settings: Any,
+) -> Experiment:
+    """The experiment that a call from Python asks for, with its description; arguments as :func:`distill` has them."""
+    data = data if isinstance(data, Data) else Data(data)
     task = classification_task(data.classes, positive=positive, metric=metric, specificity=specificity)
     chosen = make_settings(**{"select": metric, **settings})
     plan = _experiment(teacher, student, data, _terms(objective), teacher_normalization, chosen)
@@ -112,7 +151,11 @@ def distill(
         exports=tuple(export),
         task=task,
     )
-    plan = replace(plan, recipe=_described(plan, teacher))
+    return replace(plan, recipe={**_described(plan, teacher), "called": called})
+
+
+def carried_out(plan: Experiment, run: str | Path | None, *, quiet: bool) -> Result:
+    """Conduct an experiment in its folder, ``runs/<name>`` by default, or read what is there of it already."""
     folder = Run(Path(run) if run is not None else Path("runs") / plan.name)
     folder.begin(plan.name, plan.recipe, "")
     if folder.was_done:
@@ -210,9 +253,17 @@ def _experiment(
 ) -> Experiment:
     target, objective = from_module(student, data, settings), objective.resolved(data.train.targets, data.classes)
     normalization = normalization or data.normalization
-    modules = teacher if isinstance(teacher, list | tuple) else [teacher]
+    modules, weights = _members(teacher)
     teachers = [_taken(one, normalization, data) for one in modules]
-    return Experiment(f"{target.name}-distilled", data, teachers, target, objective)
+    return Experiment(f"{target.name}-distilled", data, teachers, target, objective, weights=weights)
+
+
+def _members(teacher: Any) -> tuple[list[Any], tuple[float, ...] | None]:
+    """The teachers of a list or an ensemble, each of which is kept as a file of its own, and their weights."""
+    if isinstance(teacher, Ensemble) and teacher.normalization is None:
+        weights = teacher.weights.tolist()
+        return teacher.given, tuple(weights) if len(set(weights)) > 1 else None
+    return (list(teacher), None) if isinstance(teacher, list | tuple) else ([teacher], None)
 
 
 def _taken(module: Any, normalization: Normalization, data: Data) -> Candidate | Teacher:
@@ -223,7 +274,7 @@ def _taken(module: Any, normalization: Normalization, data: Data) -> Candidate |
 
 def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
     """What was asked for, in plain data, so that a folder of another call is noticed."""
-    modules = teacher if isinstance(teacher, list | tuple) else [teacher]
+    modules, weights = _members(teacher)
     start = plan.student.make(plan.seeds[0])
     described = {
         "called": "limbeck.distill",
@@ -234,6 +285,7 @@ def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
             }
             for one, taken in zip(modules, plan.teachers, strict=True)
         ],
+        **({"teacher_weights": list(weights)} if weights else {}),
         "student": {"kind": type(start).__name__, "weights": weights_digest(start)},
         "settings": asdict(plan.student.settings) if plan.student.settings else None,
         "objective": "auto" if plan.search else plan.objective.to_recipe(),

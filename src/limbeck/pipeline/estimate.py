@@ -10,6 +10,7 @@ from limbeck.data.batches import batches, steps_per_epoch
 from limbeck.data.datasets import LoaderSplit
 from limbeck.pipeline.auto import points, short
 from limbeck.pipeline.experiment import Candidate
+from limbeck.pipeline.modes.chain import direct
 from limbeck.pipeline.stages import Context
 from limbeck.training.precision import choose
 
@@ -21,11 +22,14 @@ def estimate(context: Context) -> float | None:
     experiment = context.experiment
     if isinstance(experiment.data.train, LoaderSplit):
         return None
-    teachers = experiment.candidates
+    teachers = [*experiment.candidates, *(one for _, _, one in experiment.between)]
     seconds = sum(_training(context, candidate) for candidate in teachers)
     each = 1 + experiment.control + experiment.needs_hard_labels
     seconds += _training(context, experiment.student) * each * len(experiment.seeds)
     count = sum(candidate.settings is not None for candidate in teachers) + each * len(experiment.seeds)
+    if experiment.control and experiment.assistants:
+        longer = _training(context, direct(experiment))
+        count, seconds = count + len(experiment.seeds), seconds + longer * len(experiment.seeds)
     if experiment.search:
         many, shorter = len(points(experiment)), short(experiment.student)
         search = many * _training(context, shorter)

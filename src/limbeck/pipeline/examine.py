@@ -20,7 +20,7 @@ from limbeck.doctor import Finding, ordered
 from limbeck.doctor.after import about_gain, about_predictions, about_training
 from limbeck.doctor.chance import confusion
 from limbeck.doctor.gradients import about_terms, pulls
-from limbeck.doctor.models import class_count, not_smaller, warm_start
+from limbeck.doctor.models import class_count, not_between, not_smaller, warm_start
 from limbeck.doctor.normalizations import other_normalization, unlike_published
 from limbeck.doctor.order import label_order
 from limbeck.doctor.positive import undeclared
@@ -32,11 +32,13 @@ from limbeck.evaluation.sizes import macs, parameters
 from limbeck.files import Journal
 from limbeck.models.lookup import user_models
 from limbeck.models.published import published_normalization
+from limbeck.objective import Scene, bind
 from limbeck.outputs import Outputs
 from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
 from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
-from limbeck.teachers import Ensemble, FunctionTeacher, ModuleTeacher, OnnxTeacher, Teacher, check_logits, evaluating
+from limbeck.taps import Tap
+from limbeck.teachers import FunctionTeacher, ModuleTeacher, OnnxTeacher, Teacher, check_logits, evaluating, reading
 from limbeck.training.progress import Reporter, Silent
 
 BATCH = 64  # samples that gradients are computed on
@@ -105,7 +107,8 @@ def at_start(experiment: Experiment) -> list[Finding]:
     splits, data = experiment.data.splits, experiment.data
     about = undeclared(data.train.targets, data.classes, experiment.task.positive)
     made = [Finding("data_split_made", "info", note) for note in data.notes]
-    return [*made, *overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
+    found = [*made, *overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
+    return found + _assistants(experiment)
 
 
 def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list[Finding]:
@@ -169,7 +172,8 @@ def after(
     found = [Finding("data_split_made", "info", note) for note in data.notes]
     found += [Finding("model_begins", "info", note) for note in experiment.notes]
     found += about_predictions(evaluations, split, data.classes)
-    found += not_smaller(sizes.get("student", {}), sizes.get("teacher", {}))
+    if experiment.generations == 1:  # a generation is as large as the one before it, as it should be
+        found += not_smaller(sizes.get("student", {}), sizes.get("teacher", {}))
     found += about_gain(evaluations, differences, split)
     found += about_training(evaluations, histories)
     if not data.train.replayable:
@@ -222,7 +226,8 @@ def _width(module: nn.Module, candidate: Candidate, split: Split) -> int:
 
 
 def _candidates(experiment: Experiment) -> list[tuple[str, Candidate]]:
-    return [*(("teacher", one) for one in experiment.candidates), ("student", experiment.student)]
+    assistants = [(role, one) for role, _, one in experiment.between if one is not experiment.student]
+    return [*(("teacher", one) for one in experiment.candidates), *assistants, ("student", experiment.student)]
 
 
 def _given(experiment: Experiment) -> Teacher | None:
@@ -240,7 +245,7 @@ def _declared(experiment: Experiment) -> list[str] | None:
 
 def _as_teacher(experiment: Experiment) -> Teacher:
     members = _members(experiment)
-    return members[0] if len(members) == 1 else Ensemble(members)
+    return experiment.joined(members)
 
 
 def _members(experiment: Experiment) -> list[Teacher]:
@@ -282,7 +287,19 @@ def _sizes(experiment: Experiment) -> list[Finding]:
         with suppress(AssertionError, RuntimeError):  # torch can not count every module
             one["macs"] += macs(module, candidate.preparation.shape(experiment.data.shape))
     known = len(experiment.candidates) == len(experiment.teachers)
-    return not_smaller(found["student"], found["teacher"] if known else {})
+    return not_smaller(found["student"], found["teacher"] if known and experiment.generations == 1 else {})
+
+
+def _assistants(experiment: Experiment) -> list[Finding]:
+    if not experiment.assistants:
+        return []
+    seed = experiment.seeds[0]
+    modules = [one if isinstance(one, Candidate) else None for one in experiment.teachers]
+    teacher = [parameters(one.make(seed)) for one in modules if one is not None]
+    known = len(teacher) == len(modules)
+    chain = [("teacher", sum(teacher) if known else None)]
+    chain += [(role, parameters(one.make(seed))) for role, _, one in experiment.between]
+    return not_between([*chain, ("student", parameters(experiment.student.make(seed)))])
 
 
 def _normalization(experiment: Experiment) -> list[Finding]:
@@ -331,11 +348,16 @@ def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = Fal
         batch = other
         if bool((batch.target >= 0).any()):
             break
-    module = experiment.student.make(experiment.seeds[0])
+    module, preparation = experiment.student.make(experiment.seeds[0]), experiment.student.preparation
+    classes = len(experiment.data.classes)
+    objective = bind(objective, Scene(module, preparation, teacher, batch.inputs, split.targets, classes))
     weights = [one for one in module.parameters() if one.requires_grad]
-    with evaluating(module):
-        said = Outputs.of(module(experiment.student.preparation(batch.inputs)))
-    heard = teacher(batch.inputs, batch.index) if objective.needs_teacher else None
+    with evaluating(module), Tap(module, objective.layers("student")) as tap:
+        logits = Outputs.of(module(preparation(batch.inputs))).logits
+        said = Outputs(logits, tap.read())
+    heard = None
+    if objective.needs_teacher:
+        heard = reading(teacher, objective.layers("teacher"))(batch.inputs, batch.index)
     found = about_terms(pulls(objective, said, heard, weights, target=batch.target, index=batch.index))
     return [one for one in found if one.severity == "error" or not learned_only]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from limbeck.models.published import published_normalization
 from limbeck.models.weights import start_from
 from limbeck.objective import Objective
 from limbeck.tasks.classification import CLASSIFICATION, Task, classification_task
-from limbeck.teachers import OnnxTeacher, Teacher, reordered
+from limbeck.teachers import Ensemble, OnnxTeacher, Teacher, reordered
 from limbeck.teachers.labels import told
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
 
@@ -63,6 +63,9 @@ class Experiment:
         name: of the run.
         data: all splits.
         teachers: candidates, or Teachers that are asked as they are; several are an ensemble.
+        weights: of the ensemble's members; None: equal.
+        assistants: models between teacher and student, each distilled from the one before it.
+        generations: how many times in turn the student is distilled, from fresh weights, the last being the student.
         student: the student, and the controls.
         objective: of the student.
         search: choose temperature and weight on validation first (``objective: auto``).
@@ -89,11 +92,14 @@ class Experiment:
     threads: int | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     task: Task = CLASSIFICATION
+    weights: tuple[float, ...] | None = None
+    assistants: tuple[Candidate, ...] = ()
+    generations: int = 1
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of how the models begin."""
-        found = [note for one in [*self.candidates, self.student] for note in one.notes]
+        found = [note for one in [*self.candidates, *self.assistants, self.student] for note in one.notes]
         for one in self.teachers:
             names = None if isinstance(one, Candidate) else getattr(one, "classes", None)
             note = told(names, self.data.classes, f"teacher '{getattr(one, 'name', '')}'") if names else None
@@ -104,6 +110,22 @@ class Experiment:
     def candidates(self) -> list[Candidate]:
         """The teachers that are modules."""
         return [one for one in self.teachers if isinstance(one, Candidate)]
+
+    @property
+    def between(self) -> list[tuple[str, int, Candidate]]:
+        """What is trained between teacher and student, in turn: role, seed and model.
+
+        Seeds of generations lie a thousand apart, which is the most seeds that a run has: each begins with weights
+        of its own.
+        """
+        seed, found = self.seeds[0], list[tuple[str, int, Candidate]]()
+        for number, one in enumerate(self.assistants, start=1):
+            found.append(("assistant" if number == 1 else f"assistant{number}", seed, one))
+        return found + [(f"generation{one}", seed + 1000 * one, self.student) for one in range(1, self.generations)]
+
+    def joined(self, teachers: Sequence[Teacher]) -> Teacher:
+        """The teachers as one: the only one, or their weighted ensemble."""
+        return teachers[0] if len(teachers) == 1 else Ensemble(teachers, self.weights)
 
     @property
     def needs_hard_labels(self) -> bool:
@@ -126,13 +148,14 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         normalization = Normalization.from_dict(normalization)
     data = load(source.pop("source"), normalization=normalization, **source)
     teachers = recipe["teacher"] if isinstance(recipe["teacher"], list) else [recipe["teacher"]]
+    weights = [spec.get("weight") for spec in teachers]
     hard, search = recipe["controls"]["hard_labels"], recipe["objective"] == "auto"
     return Experiment(
         name=recipe["name"],
         data=data,
         teachers=[_taught(spec, recipe, data, user) for spec in teachers],
         student=_candidate(recipe["student"], recipe, data, user),
-        objective=Objective.of(None if search else recipe["objective"]).resolved(data.train.targets, data.classes),
+        objective=_objective(recipe["objective"], user).resolved(data.train.targets, data.classes),
         search=search,
         labels=recipe["student"]["labels"],
         seeds=tuple(range(recipe["seed"], recipe["seed"] + recipe["seeds"])),
@@ -142,7 +165,15 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         threads=recipe["threads"],
         recipe=recipe,
         task=classification_task(data.classes, **{key: recipe[key] for key in ("positive", "metric", "specificity")}),
+        weights=tuple(one or 1.0 for one in weights) if any(weights) else None,
+        assistants=tuple(_candidate(spec, recipe, data, user) for spec in recipe.get("assistants", [])),
+        generations=recipe.get("generations", 1),
     )
+
+
+def _objective(terms: Mapping[str, Any] | str, user: UserModels | None) -> Objective:
+    """The objective of a recipe, with losses of the user's own file too; ``auto``: where its search begins."""
+    return Objective.of(None) if isinstance(terms, str) else Objective.from_recipe(terms, user)
 
 
 def from_module(module: Any, data: Data, settings: Settings | None) -> Candidate:

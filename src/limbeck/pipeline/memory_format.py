@@ -17,15 +17,20 @@ def without_channels_last_where_refused(experiment: Experiment) -> Experiment:
     The student's training also computes the teacher, where the student's views change: then the teacher counts too.
     """
     seed, student = experiment.seeds[0], experiment.student
-    asked = {id(one): _refuses(one, seed, experiment.data.shape) for one in [*experiment.candidates, student]}
+    teachers = [*experiment.candidates, *experiment.assistants]
+    asked = {id(one): _refuses(one, seed, experiment.data.shape) for one in [*teachers, student]}
     settings = student.settings
     live = settings is not None and not (settings.views.identity and experiment.data.train.replayable)
-    culprits = [one for one in [student, *(experiment.candidates if live else [])] if asked[id(one)]]
+    culprits = [one for one in [student, *(teachers if live else [])] if asked[id(one)]]
     return replace(
         experiment,
         teachers=[
             _plain(one, [one]) if isinstance(one, Candidate) and asked[id(one)] else one for one in experiment.teachers
         ],
+        assistants=tuple(
+            _plain(one, [other for other in [one, *(teachers if live else [])] if asked[id(other)]])
+            for one in experiment.assistants
+        ),
         student=_plain(student, culprits),
     )
 

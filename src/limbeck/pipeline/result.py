@@ -32,17 +32,17 @@ class Result:
     @property
     def student(self) -> nn.Module:
         """The student that ships, with its selected weights: a plain module in eval mode."""
-        return self._module("student")
+        return self.model("student")
 
     @property
     def control(self) -> nn.Module:
         """The control of the same seed."""
-        return self._module("control")
+        return self.model("control")
 
     @property
     def teacher(self) -> nn.Module:
         """The teacher."""
-        return self._module("teacher")
+        return self.model("teacher")
 
     @property
     def report(self) -> Path:
@@ -66,7 +66,8 @@ class Result:
         table = f"<table><caption>{escape(self.summary.get('verdict', ''))}</caption>{head}{''.join(rows)}</table>"
         return f"{table}<p>Report: <code>{escape(str(self.report))}</code></p>"
 
-    def _module(self, role: str) -> nn.Module:
+    def model(self, role: str) -> nn.Module:
+        """The model of a role of the summary's ``models``, such as ``assistant`` or ``generation1``."""
         if self.load is None:
             raise AttributeError(f"this result has no {role} at hand: read {self.folder / 'student.safetensors'}")
         return self.load(role)

@@ -82,7 +82,8 @@ def finished(folder: Path, experiment: Experiment | None = None) -> Result:
         return Result(folder, summary)
 
     def load(role: str) -> nn.Module:
-        candidate = experiment.teachers[0] if role == "teacher" else experiment.student
+        known = {name: one for name, _, one in experiment.between}
+        candidate = experiment.teachers[0] if role == "teacher" else known.get(role, experiment.student)
         if not isinstance(candidate, Candidate):
             raise AttributeError(f"the teacher is no module: {called(candidate)}")
         runs = summary["models"][role]["runs"]

@@ -155,15 +155,16 @@ def evaluate(
     return found
 
 
-def listen(context: Context, teacher: Teacher, digest: str) -> dict[str, Outputs]:
-    """What a teacher says about each split, in float32; asked once and kept under ``models/teacher_outputs``.
+def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher") -> dict[str, Outputs]:
+    """What a teacher says about each split, in float32; asked once and kept under ``models/<role>_outputs``.
 
     Args:
         context: of the run.
         teacher: is asked.
         digest: of its weights; empty for a teacher without files, which is asked every time.
+        role: of the teacher.
     """
-    splits, stage = context.splits, "models/teacher_outputs"
+    splits, stage = context.splits, f"models/{role}_outputs"
     if not digest or not all(split.replayable for split in splits.values()):
         return {name: ask(teacher, split, shared=True) for name, split in splits.items()}
     key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}])

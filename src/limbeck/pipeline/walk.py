@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from limbeck.data.data import few_labels
-from limbeck.data.split import Split
-from limbeck.errors import LimbeckError, RecipeError
+from limbeck.errors import RecipeError
 from limbeck.files import write_json
 from limbeck.objective import Objective, Scene, bind, supervised
 from limbeck.objective.binding import told
-from limbeck.outputs import Outputs
 from limbeck.pipeline.auto import search
 from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.examine import at_start, of_teacher, refuse
-from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, check_metrics, some_inputs
+from limbeck.pipeline.experiment import Candidate, check_fits, check_metrics, some_inputs
 from limbeck.pipeline.given import Given, check_says, take
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
+from limbeck.pipeline.modes import chain
+from limbeck.pipeline.modes.heard import Heard
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
-from limbeck.teachers import Ensemble, ModuleTeacher, Recorded, Teacher, check_logits
+from limbeck.teachers import ModuleTeacher, Teacher, check_logits
 from limbeck.training.distributed import world
-from limbeck.training.precision import choose
 
 
 def walk(context: Context) -> tuple[Context, Outcome]:
@@ -43,19 +41,26 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     for note in [*experiment.data.notes, *experiment.notes]:
         context.reporter.say(note)
     findings = at_start(experiment)
+    for one in (one for one in findings if one.code == "assistant_not_between"):
+        context.reporter.say(str(one))
     world().from_first(lambda: estimate(context))
     teacher, members = _teacher(context)
-    says = listen(context, teacher, _digest(members))
+    digest = _digest(members, experiment.weights)
+    says = listen(context, teacher, digest)
+    heard = Heard(teacher, says, digest)
     check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
     findings += of_teacher(experiment, teacher, says["validation"].logits)
     refuse(findings)
     searched = None
     if experiment.search:
-        context, searched = search(context, _live(experiment, teacher, says), _digest(members))
+        context, searched = search(context, heard.by(experiment.student, experiment), heard.digest)
         experiment = context.experiment
-    trained = _students(context, teacher, says, _digest(members))
+    earlier, last = chain.between(context, heard)
+    trained = {**earlier, **_students(context, heard, last)}
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
+    if experiment.generations > 1:
+        evaluations[chain.ENSEMBLE] = chain.together(context, trained, logits)
     evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
     return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched)
 
@@ -63,7 +68,8 @@ def walk(context: Context) -> tuple[Context, Outcome]:
 def _check_first(context: Context) -> None:
     """Refuse what can not end well before anything is trained."""
     experiment = context.experiment
-    candidates = experiment.candidates
+    chain.check(experiment)
+    candidates = [*experiment.candidates, *experiment.assistants]
     for candidate in [*candidates, experiment.student]:
         check_fits(candidate.make(experiment.seeds[0]), candidate, experiment.data)
     for teacher in experiment.teachers:
@@ -92,7 +98,7 @@ def _check_layers(context: Context) -> None:
     scene = Scene(
         student=experiment.student.make(seed),
         preparation=experiment.student.preparation,
-        teacher=teachers[0] if len(teachers) == 1 else Ensemble(teachers),
+        teacher=experiment.joined(teachers),
         inputs=some_inputs(experiment.data.train),
         targets=experiment.data.train.targets,
         classes=len(experiment.data.classes),
@@ -117,44 +123,42 @@ def _teacher(context: Context) -> tuple[Teacher, list[Trained | Given]]:
         one.teacher if isinstance(one, Given) else ModuleTeacher(one.module(), one.candidate.preparation)
         for one in members
     ]
-    return (alone[0] if len(alone) == 1 else Ensemble(alone)), members
+    return experiment.joined(alone), members
 
 
-def _students(context: Context, teacher: Teacher, says: Mapping[str, Outputs], digest: str) -> dict[str, list[Trained]]:
-    """Controls and students of every seed: the same starting weights, samples, order, views, epochs and optimizer."""
+def _students(context: Context, teacher: Heard, last: Heard) -> dict[str, list[Trained]]:
+    """Controls and students of every seed: the same starting weights, samples, order, views, epochs and optimizer.
+
+    The student learns from the ``last`` model of a chain; the chain's own control from the ``teacher``, for as many
+    epochs as the whole chain.
+    """
     experiment = context.experiment
-    objectives = {"student": experiment.objective}
+    student, objectives = experiment.student, {"student": experiment.objective}
     if experiment.control and experiment.data.train.labeled:
         objectives["control"] = experiment.objective.without_teacher()
     if experiment.needs_hard_labels:
         objectives["control_hard_labels"] = experiment.objective.with_hard_labels()
-    order = [role for role in ("control", "control_hard_labels", "student") if role in objectives]
-    found: dict[str, list[Trained]] = {role: [] for role in order}
-    live = _live(experiment, teacher, says)
+    if experiment.control and experiment.assistants:
+        objectives["control_direct"] = experiment.objective
+    order = ("control", "control_hard_labels", "control_direct", "student")
+    found: dict[str, list[Trained]] = {role: [] for role in order if role in objectives}
+    live = last.by(student, experiment)
     for seed in experiment.seeds:
-        split: Split = experiment.data.train
-        if experiment.labels is not None:
-            split = few_labels(split, experiment.labels, seed=seed)
-        for role in order:
-            found[role].append(train(context, role, seed, experiment.student, split, objectives[role], live, digest))
+        split = chain.labeled(experiment, seed)
+        for role, ones in found.items():
+            if role == "control_direct":
+                longer = chain.direct(experiment)
+                heard = teacher.by(longer, experiment)
+                ones.append(train(context, role, seed, longer, split, objectives[role], heard, teacher.digest))
+            else:
+                ones.append(train(context, role, seed, student, split, objectives[role], live, last.digest))
     return found
 
 
-def _live(experiment: Experiment, teacher: Teacher, says: Mapping[str, Outputs]) -> Teacher:
-    """The teacher as the student hears it: what it said once, where the student always sees the same view."""
-    settings = experiment.student.settings
-    if settings is None:
-        raise LimbeckError("the student has weights and is not trained: there is nothing to distill into")
-    logits_only = not experiment.objective.reads_layers
-    if settings.views.identity and experiment.data.train.replayable and logits_only:
-        return Recorded(says["train"])
-    precision = choose(settings.device, settings.precision, fast=settings.fast)
-    return teacher.placed(precision.place)
-
-
-def _digest(members: list[Trained | Given]) -> str:
+def _digest(members: list[Trained | Given], weights: Sequence[float] | None) -> str:
     found = [one.key if isinstance(one, Given) else one.digest for one in members]
-    return "+".join(found) if all(found) else ""
+    weighted = found if weights is None else [f"{weight:g}*{one}" for weight, one in zip(weights, found, strict=True)]
+    return "+".join(weighted) if all(found) else ""
 
 
 def _evaluate_teacher(

@@ -132,6 +132,7 @@ class TeacherSpec(ModelSpec):
     class_order: list[ClassName] | None = Field(
         default=None, min_length=2, max_length=100_000, description="names of its classes, in its own order"
     )
+    weight: Positive | None = Field(default=None, description="of a teacher among several; all are scaled to sum to 1")
     output: str | None = Field(default=None, min_length=1, description="the .onnx file's output of scores, of several")
     probabilities: bool = Field(default=False, description="the .onnx file's outputs are probabilities: log is taken")
 

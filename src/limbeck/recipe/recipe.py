@@ -137,7 +137,8 @@ class Recipe:
             ('demo-quick', 1, 2)
         """
         data = self.to_dict()
-        for spec in [data["student"], *(data["teacher"] if isinstance(data["teacher"], list) else [data["teacher"]])]:
+        teachers = data["teacher"] if isinstance(data["teacher"], list) else [data["teacher"]]
+        for spec in [data["student"], *data["assistants"], *teachers]:
             _shorten(spec, epochs=2)
         name = self.name if self.name.endswith("-quick") else f"{self.name[:74]}-quick"
         return Recipe.parse({**data, "seeds": 1, "name": name}, where=self.name)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, FiniteFloat, Tag, model_validator
 
 from limbeck.recipe.data_schema import DataSpec
-from limbeck.recipe.model_schema import StudentSpec, TeacherSpec
+from limbeck.recipe.model_schema import ModelSpec, StudentSpec, TeacherSpec
 from limbeck.recipe.types import (
     MAPPING,
     ONE,
@@ -41,6 +41,12 @@ class RecipeSpec(Part):
         Discriminator(one_or_several),
     ]
     student: StudentSpec
+    assistants: list[ModelSpec] = Field(
+        default=[], max_length=16, description="models between teacher and student, each distilled from the one before"
+    )
+    generations: int = Field(
+        default=1, ge=1, le=100, description="how many times in turn the student is distilled, from fresh weights"
+    )
     objective: Annotated[
         Annotated[Literal["auto"], Tag(WORD)] | Annotated[dict[str, Any], Tag(MAPPING), Field(min_length=1)],
         Discriminator(word_or_mapping),
@@ -64,6 +70,18 @@ class RecipeSpec(Part):
     threads: int | None = Field(default=None, ge=1, le=1024)
     checkpoint_seconds: FiniteFloat = Field(default=15.0, ge=0, le=1e6)
     export: list[Literal["onnx"]] = Field(default=["onnx"])
+
+    @model_validator(mode="after")
+    def _chained(self) -> RecipeSpec:
+        if isinstance(self.teacher, TeacherSpec) and self.teacher.weight is not None:
+            raise wrong("'weight' is for a teacher among several: give a list of teachers, or leave it out")
+        if self.generations > 1 and self.assistants:
+            raise wrong("expected either 'assistants' or 'generations' above 1, found both")
+        if self.generations > 1 and (self.student.transfer or self.student.pretrained):
+            raise wrong(
+                "each generation begins with fresh weights: leave 'pretrained' and 'transfer' out of the student"
+            )
+        return self
 
     @model_validator(mode="after")
     def _last_seed(self) -> RecipeSpec:

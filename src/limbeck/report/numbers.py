@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.evaluation.names import is_share, shown, title
-from limbeck.report.read import NAMES, ROLES, primary
+from limbeck.report.read import NAMES, primary, ranked
 
 DASH = "–"
 MAJORITY = "most frequent class"
@@ -118,7 +118,7 @@ def results_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
         "latency",
     ]
     rows = []
-    for role in [role for role in ROLES if role in models]:
+    for role in ranked(models):
         model, scored = models[role], models[role]["metrics"][split]
         rows.append(
             [

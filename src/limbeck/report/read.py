@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,26 @@ from typing import Any
 from limbeck.errors import FileError
 from limbeck.files import Journal, read_json
 
-ROLES = ("teacher", "control", "control_hard_labels", "student")
-NAMES = {
-    "teacher": "teacher",
-    "control": "control",
-    "control_hard_labels": "control, hard labels",
-    "student": "student",
-}
+COMPARED = ("teacher", "control", "control_hard_labels", "student")  # the roles of every run
+ROLES = (*COMPARED[:-1], "control_direct", "student")
+
+
+class _Names(dict[str, str]):
+    """Names of roles; one that is not known by heart is told as it is written."""
+
+    def __missing__(self, role: str) -> str:
+        return re.sub(r"(?<=[a-z])(?=[0-9]+$)", " ", role.replace("_", " "))
+
+
+NAMES = _Names(
+    {
+        "teacher": "teacher",
+        "control": "control",
+        "control_hard_labels": "control, hard labels",
+        "control_direct": "control without assistants",
+        "student": "student",
+    }
+)
 MAX_PICTURE = 150_000  # bytes; a larger one is left out
 MAX_PICTURES = 3_600_000  # bytes of all: as text they grow by a third, and the page stays below 6 MB
 
@@ -36,7 +51,7 @@ class Found:
     @property
     def roles(self) -> list[str]:
         """The roles that were evaluated, in the order they are shown."""
-        return [role for role in ROLES if role in self.summary["models"]]
+        return ranked(self.summary["models"])
 
     @property
     def split(self) -> str:
@@ -68,6 +83,22 @@ class Found:
         """What :meth:`shipped` says of the split that models are compared on; empty if there is none."""
         one = self.shipped(role)
         return {} if one is None else one["selected"][self.split]
+
+
+def ranked(roles: Iterable[str]) -> list[str]:
+    """Roles in the order they are shown: the teacher, what stands between, controls, the student, and the rest.
+
+    Example:
+        >>> ranked(["student", "assistant2", "assistant", "control", "teacher", "ensemble"])
+        ['teacher', 'assistant', 'assistant2', 'control', 'student', 'ensemble']
+    """
+    between = ("assistant", "generation")
+    order = {role: number for number, role in enumerate(ROLES, start=2)} | {"teacher": 0}
+
+    def place(role: str) -> tuple[int, int, str]:
+        return (1 if role.startswith(between) else order.get(role, len(order) + 2), len(role), role)
+
+    return sorted(roles, key=place)
 
 
 def primary(summary: dict[str, Any]) -> str:
@@ -116,7 +147,8 @@ def _seed(path: Path) -> tuple[str, int]:
 def _curves(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
     found: dict[str, dict[int, list[dict[str, Any]]]] = {}
     paths = sorted(folder.glob("models/*/seed*/metrics.jsonl"))
-    for path in sorted(paths, key=lambda path: [*ROLES, path.parent.parent.name].index(path.parent.parent.name)):
+    order = ranked({path.parent.parent.name for path in paths})
+    for path in sorted(paths, key=lambda path: order.index(path.parent.parent.name)):
         lines = Journal(path).read()
         seed = path.parent.name.removeprefix("seed")
         if lines and seed.isdigit():

@@ -42,17 +42,17 @@ class Ensemble:
     def __init__(
         self, members: Sequence[Any], weights: Sequence[float] | None = None, normalization: Normalize | None = None
     ) -> None:
-        self._given = list(members)
-        if not self._given:
+        self.given = list(members)
+        if not self.given:
             raise ModelError("an ensemble needs a member", cure="give a list of teachers, modules or functions")
-        chosen = [1.0] * len(self._given) if weights is None else [float(weight) for weight in weights]
-        if len(chosen) != len(self._given) or not all(0 < weight < math.inf for weight in chosen):
+        chosen = [1.0] * len(self.given) if weights is None else [float(weight) for weight in weights]
+        if len(chosen) != len(self.given) or not all(0 < weight < math.inf for weight in chosen):
             raise ModelError(
-                f"an ensemble of {len(self._given)} takes as many positive weights, found {chosen}",
+                f"an ensemble of {len(self.given)} takes as many positive weights, found {chosen}",
                 cure="leave out a member that shall not count",
             )
         self.normalization = normalization
-        self.members = [as_teacher(member, normalization) for member in self._given]
+        self.members = [as_teacher(member, normalization) for member in self.given]
         self.weights = torch.tensor([weight / math.fsum(chosen) for weight in chosen])
 
     def __call__(self, inputs: Tensor, index: Tensor | None = None) -> Outputs:
@@ -82,7 +82,7 @@ class Ensemble:
         """This ensemble with a normalization for its modules and functions, unless it has one."""
         if self.normalization is not None:
             return self
-        return Ensemble(self._given, self.weights.tolist(), normalization)
+        return Ensemble(self.given, self.weights.tolist(), normalization)
 
     def fitted(self, shape: tuple[int, ...], classes: Sequence[str]) -> Ensemble:
         """This ensemble for data of a shape and classes: each member's labels matched by name, if it has names."""

@@ -1,0 +1,140 @@
+"""Models between teacher and student, each distilled from the one before it: assistants, and generations.
+
+Assistants: Mirzadeh et al., AAAI 2020, https://arxiv.org/abs/1902.03393. Generations: Furlanello et al., ICML 2018,
+https://arxiv.org/abs/1805.04770. Each step minimizes the run's objective, with the model before as the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.data.data import few_labels
+from limbeck.data.split import Split
+from limbeck.errors import RecipeError
+from limbeck.evaluation.names import title
+from limbeck.evaluation.predict import predict
+from limbeck.evaluation.statistics import Interval, points
+from limbeck.files import write_json
+from limbeck.outputs import Outputs
+from limbeck.pipeline.auto import lasting
+from limbeck.pipeline.experiment import Candidate, Experiment
+from limbeck.pipeline.modes.heard import Heard
+from limbeck.pipeline.stages import Context, Trained, listen, train
+from limbeck.teachers import ModuleTeacher
+
+ENSEMBLE = "ensemble"  # of all generations
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse an objective that a chain can not have: its layers are named for two models, and there are more.
+
+    Raises:
+        RecipeError: if a term reads layers.
+    """
+    if experiment.between and experiment.objective.reads_layers:
+        raise RecipeError(
+            "a chain of assistants or generations distills between logits, and a term of the objective reads layers",
+            cure="use losses between logits, or distill each step on its own",
+        )
+
+
+def between(context: Context, teacher: Heard) -> tuple[dict[str, list[Trained]], Heard]:
+    """Train what stands between teacher and student, once for the run; a step that is done is not run again.
+
+    Args:
+        context: of the run.
+        teacher: at the head of the chain.
+
+    Returns:
+        What was trained, by role, and the last of it as the student hears it; the teacher where there is none.
+    """
+    experiment, found = context.experiment, dict[str, list[Trained]]()
+    split = labeled(experiment, experiment.seeds[0])
+    for role, seed, candidate in experiment.between:
+        live = teacher.by(candidate, experiment) if candidate.settings else None
+        one = train(context, role, seed, candidate, split, experiment.objective, live, teacher.digest)
+        taught = ModuleTeacher(one.module(), candidate.preparation)
+        teacher = Heard(taught, listen(context, taught, one.digest, role), one.digest)
+        found[role] = [one]
+    return found, teacher
+
+
+def labeled(experiment: Experiment, seed: int) -> Split:
+    """The training split with the labels that student and controls of a seed keep."""
+    split = experiment.data.train
+    return split if experiment.labels is None else few_labels(split, experiment.labels, seed=seed)
+
+
+def budget(experiment: Experiment) -> int:
+    """The epochs of all assistants and the student together."""
+    steps = [*experiment.assistants, experiment.student]
+    return sum(one.settings.epochs for one in steps if one.settings is not None)
+
+
+def direct(experiment: Experiment) -> Candidate:
+    """The student for the chain's own control: taught by the teacher itself, for as many epochs as the whole chain."""
+    settings = experiment.student.settings
+    if settings is None:
+        return experiment.student
+    return replace(experiment.student, settings=lasting(settings, budget(experiment)))
+
+
+def together(
+    context: Context, trained: Mapping[str, Sequence[Trained]], teacher_says: Mapping[str, Tensor]
+) -> list[dict[str, Any]]:
+    """Score the mean prediction of all generations, the student of each seed being the last of them."""
+    experiment, found = context.experiment, []
+    earlier = [trained[role][0] for role, _, _ in experiment.between]
+    for student in trained["student"]:
+        said = {}
+        for name, split in context.splits.items():
+            each = [predict(one.module(), one.candidate.preparation, split)[0] for one in [*earlier, student]]
+            mean = Outputs.ensemble(torch.stack(each), torch.full((len(each),), 1 / len(each)))
+            said[name] = (mean.logits, split.targets)
+        scores = experiment.task.score(said, context.splits, experiment.data.classes, teacher_says)
+        whole = {"epoch": None, **scores}
+        found.append({"role": ENSEMBLE, "seed": student.seed, "selected": whole, "last": whole})
+        write_json(context.run.path / "evaluation" / f"{ENSEMBLE}-seed{student.seed}.json", found[-1])
+    return found
+
+
+def told(
+    experiment: Experiment, sizes: Mapping[str, Mapping[str, Any]], difference: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """What the summary says of a chain: its steps, the epochs of its control, and a sentence; None without one.
+
+    Args:
+        experiment: that was run.
+        sizes: by role, with ``parameters``.
+        difference: of the student to ``control_direct``.
+    """
+    if not experiment.between:
+        return None
+    steps: list[dict[str, Any]] = []
+    teacher = "teacher"
+    for role, seed, one in [*experiment.between, ("student", experiment.seeds[0], experiment.student)]:
+        epochs = one.settings.epochs if one.settings else 0
+        size = sizes.get(role, {}).get("parameters")
+        steps.append({"role": role, "model": one.name, "teacher": teacher, "parameters": size, "epochs": epochs})
+        steps[-1]["seed"] = seed
+        teacher = role
+    if not experiment.assistants:
+        text = f"The student is generation {experiment.generations}: each was distilled from the one before, "
+        text += "from fresh weights; 'ensemble' is the mean prediction of all of them."
+        return {"kind": "generations", "steps": steps, "direct_epochs": None, "sentence": text}
+    path = " → ".join(["teacher", *(one["role"] for one in steps)])
+    text = f"{path}, {budget(experiment)} epochs in all."
+    if difference is not None:
+        found = Interval(difference["mean"], difference["low"], difference["high"], difference["seeds"])
+        text += " The control without assistants learned from the teacher directly for as many epochs of the student, "
+        text += "which cost less where an assistant is larger; student minus that control in "
+        text += f"{title(difference['metric'])}: {points(found, difference['metric'])}."
+    return {"kind": "assistants", "steps": steps, "direct_epochs": budget(experiment), "sentence": text}
+
+
+__all__ = ["ENSEMBLE", "between", "budget", "check", "direct", "labeled", "together", "told"]

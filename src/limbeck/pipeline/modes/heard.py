@@ -1,0 +1,35 @@
+"""A teacher as the next model of a chain hears it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from limbeck.errors import LimbeckError
+from limbeck.outputs import Outputs
+from limbeck.pipeline.experiment import Candidate, Experiment
+from limbeck.teachers import Recorded, Teacher
+from limbeck.training.precision import choose
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A teacher, what it said about each split, and the digest of its weights (empty: not known)."""
+
+    teacher: Teacher
+    says: Mapping[str, Outputs]
+    digest: str
+
+    def by(self, candidate: Candidate, experiment: Experiment) -> Teacher:
+        """The teacher for a training: what it said once, where the candidate always sees the same view."""
+        settings = candidate.settings
+        if settings is None:
+            raise LimbeckError(f"{candidate.name} has weights and is not trained: there is nothing to distill into")
+        logits_only = not experiment.objective.reads_layers
+        if settings.views.identity and experiment.data.train.replayable and logits_only:
+            return Recorded(self.says["train"])
+        precision = choose(settings.device, settings.precision, fast=settings.fast)
+        return self.teacher.placed(precision.place)
+
+
+__all__ = ["Heard"]

@@ -21,7 +21,7 @@ from limbeck.training.distributed import RankFailed, World, processes, world
 SCRIPT = Path(__file__).with_name("together.py")
 EQUAL = [
     "one step", "short last batch", "accumulated", "batches of one", "averaged", "unused parameter", "frozen first",
-    "views", "mixed", "balanced",
+    "views", "mixed", "balanced", "adapters", "relations", "relations in pieces", "schedule and shares",
 ]  # fmt: skip
 
 
@@ -65,6 +65,14 @@ def test_all_processes_end_in_the_same_bits_batchnorm_included(launched: dict[st
     batchnorm = of(launched["two"], "batchnorm/last/")
     assert not torch.equal(batchnorm["2.running_var"], of(launched["one"], "batchnorm/last/")["2.running_var"])
     assert torch.isfinite(batchnorm["2.running_var"]).all()
+
+
+def test_a_memory_holds_the_samples_of_all_processes(launched: dict[str, Any]) -> None:
+    """Z of the first step is that of all samples too, so the whole training agrees."""
+    one, two = (of(launched[name], "memory/last/") for name in ("one", "two"))
+    for name in ("crd0_loss.memory_student", "crd0_loss.memory_teacher"):
+        assert float((one[name] * two[name]).sum(dim=1).min()) > 0.9999, name  # the cosine of each row
+    assert torch.equal(two["crd0_loss.step"], one["crd0_loss.step"])
 
 
 def test_a_parameter_that_is_not_used_has_no_gradient_and_is_not_moved(launched: dict[str, Any]) -> None:

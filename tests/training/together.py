@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from limbeck.data.views import Views
 from limbeck.errors import DataError, LimbeckError
 from limbeck.evaluation.predict import ask, predict
 from limbeck.files import write_json, write_tensors
-from limbeck.objective import Objective, supervised, term
+from limbeck.objective import Objective, Scene, bind, supervised, term
 from limbeck.outputs import Outputs
-from limbeck.teachers import FunctionTeacher, as_teacher
+from limbeck.teachers import FunctionTeacher, ModuleTeacher, as_teacher, reading
 from limbeck.training.distributed import World, processes, world
 from limbeck.training.loop import Job, fit
 from limbeck.training.progress import Silent
@@ -99,9 +100,20 @@ def job(folder: Path, module: nn.Module, *, count: int = 43, **changes: Any) -> 
         "teacher": as_teacher(dense(5), HALF),
         **own,
     }
-    return Job(module, **given)
+    made = Job(module, **given)
+    return made if not made.objective.waits else reading_layers(made)
 
 
+def reading_layers(made: Job) -> Job:
+    """The job with an objective that knows the layers of its module and of a wider teacher."""
+    torch.manual_seed(5)
+    teacher = ModuleTeacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 3)), HALF)
+    inputs, targets = made.split.fetch(torch.arange(4))[0], made.split.targets
+    objective = bind(made.objective, Scene(made.module, HALF, teacher, inputs, targets, 3))
+    return replace(made, objective=objective, teacher=reading(teacher, objective.layers("teacher")))
+
+
+HINT = term("fitnet", 1.0, at="2")  # through an adapter
 CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "one step": (dense, {"count": 8, "epochs": 1, "batch_size": 8}),
     "short last batch": (dense, {}),  # 43 = 5 x 8 + 3: one process gets none of the three
@@ -114,6 +126,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "mixed": (dense, {"views": Views(mixup=0.4)}),
     "balanced": (dense, {"sampling": "balanced"}),
     "batchnorm": (normalized, {}),
+    "adapters": (dense, {"objective": Objective([supervised(0.3), HINT])}),
+    "relations": (dense, {"objective": Objective([supervised(0.3), term("pkd", 0.5, at="2"), term("dist", 0.05)])}),
+    "relations in pieces": (dense, {"objective": Objective([term("pkd", 1.0, at="2")]), "batch_size": 20, "count": 40}),
+    "schedule and shares": (dense, {"objective": Objective(
+        [supervised(1.0), term("kl", 1.0, schedule={"warmup": 2}), HINT], balance={"supervised": 1, "fitnet": 2}
+    )}),
+    "memory": (dense, {"objective": Objective([supervised(0.3), term("crd", 0.8, at="2", dim=8)])}),
 }  # fmt: skip
 
 
@@ -123,7 +142,7 @@ def train_all(folder: Path) -> dict[str, Tensor]:
     for case, (make, changes) in CASES.items():
         module = make()
         fitted = fit(job(folder / case.replace(" ", "-"), module, **changes))
-        found.update({f"{case}/last/{name}": value for name, value in fitted.last.items()})
+        found.update({f"{case}/last/{name}": value for name, value in [*fitted.last.items(), *fitted.extras.items()]})
         gradients = {name: one.grad for name, one in module.named_parameters() if one.grad is not None}
         found.update({f"{case}/gradient/{name}": value.clone() for name, value in gradients.items()})
         found.update({f"{case}/after/{name}": value.clone() for name, value in module.state_dict().items()})

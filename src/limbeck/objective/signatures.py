@@ -10,7 +10,7 @@ from torch import nn
 
 from limbeck.errors import RecipeError
 
-GIVEN = ("student", "teacher", "target", "index", "mask")
+GIVEN = ("student", "teacher", "target", "index", "mask", "gather")
 BUILT = ("student_shape", "teacher_shape", "samples", "classes", "targets")
 EMPTY = inspect.Parameter.empty
 Parameters = dict[str, inspect.Parameter]

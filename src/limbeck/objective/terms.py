@@ -90,7 +90,7 @@ class Term:
         gather: Gather | None = None,
     ) -> Tensor:
         """The loss, not reduced; of several links the sum."""
-        given: dict[str, Any] = {"target": target, "index": index, "mask": mask}
+        given: dict[str, Any] = {"target": target, "index": index, "mask": mask, "gather": gather}
         if self.hyper.get("class_weights") == BALANCED:
             raise RecipeError(
                 f"term '{self.name}' has balanced class weights and has not seen the labels",

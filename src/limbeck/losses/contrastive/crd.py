@@ -22,8 +22,8 @@ class CRD(nn.Module):
     Both vectors are embedded by a trained linear layer, at length 1: v. Two memories hold past embeddings m of all n
     training samples. For a sample's row m_0 of the other model's memory and K rows m_k of other classes, with
     ``g_k = exp(v·m_k / T) / Z``: ``log((g_0 + K/n) / g_0) + Σ_k log((g_k + K/n) / (K/n))``, for both directions,
-    added. Z is n times the mean of the exponentials in the first batch, and stays so; where a batch is computed in
-    pieces, or by several processes, each part of the first one takes its own mean.
+    added. Z is n times the mean of the exponentials in the first batch, and stays so; where that batch is computed
+    in pieces, each takes its own mean.
 
     Negatives are drawn anew for each sample and step: one from each of K equal parts of the samples of other classes,
     so each row as often as any other, and each once where K is their number, which is the largest K that is taken.
@@ -95,7 +95,15 @@ class CRD(nn.Module):
         self.register_buffer("log_normalizer", torch.zeros(2))
         self._seen: list[tuple[Tensor, ...]] = []  # of the step that is computed now
 
-    def forward(self, student: Tensor, teacher: Tensor, *, index: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        *,
+        index: Tensor,
+        mask: Tensor | None = None,
+        gather: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """The loss of each sample.
 
         Args:
@@ -103,6 +111,7 @@ class CRD(nn.Module):
             teacher: feature of any of these; its values are constants, its embedding is trained.
             index: int64 ``[B]``, the number of each sample in the training split, from 0 to n - 1.
             mask: bool ``[B]``; samples where it is False have the loss 0, and no part in Z and the memories.
+            gather: joins rows of all processes, for the first batch's Z.
 
         Returns:
             Nats ``[B]``, the sum of both directions, not reduced over the samples, float32 (float64 for float64
@@ -118,9 +127,9 @@ class CRD(nn.Module):
             raise ModelError(f"loss 'crd' takes one index for each of {len(student)} samples, found {len(index)}")
         with torch.autocast(student.device.type, enabled=False):
             if mask is None:
-                return self._contrast(student, teacher, index)
+                return self._contrast(student, teacher, index, gather)
             fits_samples("crd", mask, student)
-            value = self._contrast(student[mask], teacher[mask], index[mask.to(index.device)])
+            value = self._contrast(student[mask], teacher[mask], index[mask.to(index.device)], gather)
         whole = torch.zeros(len(mask), dtype=value.dtype, device=value.device)
         whole[mask] = value
         return whole
@@ -162,7 +171,9 @@ class CRD(nn.Module):
         none = memory.new_empty(0, dtype=torch.int64)
         return none, memory[:0], self.memory_teacher[:0], memory.new_empty(0, 2)
 
-    def _contrast(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+    def _contrast(
+        self, student: Tensor, teacher: Tensor, index: Tensor, gather: Callable[[Tensor], Tensor] | None
+    ) -> Tensor:
         if not len(index):
             return student.flatten(1).sum(1)  # no values, but a graph
         samples = len(self.memory_student)
@@ -183,6 +194,8 @@ class CRD(nn.Module):
         means = torch.stack([one.detach().logsumexp(1) - math.log(one.shape[1]) for one in scores], dim=1)
         if self.training and torch.is_grad_enabled():
             self._keep(index, own.detach(), theirs.detach(), means)
+        if gather is not None and not bool(self.fixed):  # in all processes alike
+            means = gather(means)
         first = means.logsumexp(0) - math.log(len(means)) + math.log(samples)
         log_z = torch.where(self.fixed, self.log_normalizer, first)
         log_noise = math.log(self.negatives.count / samples)

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-TABLE: dict[str, Callable[..., Any]] = {}
+from limbeck.losses.dense.channel import cwd
+from limbeck.losses.dense.pairs import pairwise
+from limbeck.losses.dense.pixel import pixel_kl
 
-__all__: list[str] = []
+TABLE: dict[str, Callable[..., Any]] = {"cwd": cwd, "pairwise": pairwise, "pixel_kl": pixel_kl}
+
+__all__ = ["cwd", "pairwise", "pixel_kl"]

@@ -15,6 +15,7 @@ from limbeck.adapters import adapter, checked
 from limbeck.data.order import stream_seed
 from limbeck.errors import ModelError, NumericsError
 from limbeck.losses.shapes import wide
+from limbeck.objective.foreign import guarded
 from limbeck.objective.links import Link
 from limbeck.objective.places import Pair
 from limbeck.objective.signatures import asked, built
@@ -67,11 +68,16 @@ class Scene:
         return pair_layers(self.teacher.inside, self.student, self.preparation(self.inputs), theirs)
 
 
-def bind(objective: Objective, scene: Scene) -> Objective:
+def bind(objective: Objective, scene: Scene, *, rehearse: bool = False) -> Objective:
     """The objective with links to the layers of these models; itself if no term waits for them.
 
     Both models are run once on the scene's inputs, so that what can not be computed is refused before any training.
     Adapters and loss modules start from weights that depend on the seed alone.
+
+    Args:
+        objective: whose terms may wait.
+        scene: the models.
+        rehearse: compute losses that are none of limbeck's once, too, where they wait for nothing: they may fail.
 
     Raises:
         ModelError: if a layer does not exist or is not called, or shapes can not be brought together.
@@ -85,17 +91,18 @@ def bind(objective: Objective, scene: Scene) -> Objective:
         >>> bound.layers("student"), sum(one.numel() for one in bound.modules.parameters())  # 4 · 8 weights, 8 biases
         (('0',), 40)
     """
-    if not objective.waits:
+    waiting = [one.name for one in objective.terms if one.waits or (rehearse and one.foreign)]
+    if not waiting:
         return objective
     if scene.teacher is None and (term := next((one for one in objective.terms if one.needs_teacher), None)):
         raise ModelError(f"term '{term.name}' compares with a teacher, and there is no teacher", cure="give one")
-    pairs = {one.name: _pairs(one, scene) for one in objective.terms if one.waits}
+    pairs = {one.name: _pairs(one, scene) for one in objective.terms if one.name in waiting}
     student, teacher = _features(pairs, scene)
     terms = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(scene.seed, 0, 0))
         for one in objective.terms:
-            if one.waits:
+            if one.name in waiting:
                 one = replace(one, links=_links(one, pairs[one.name], student, teacher, scene))
                 _try(one, student, teacher, scene)
             terms.append(one)
@@ -104,13 +111,20 @@ def bind(objective: Objective, scene: Scene) -> Objective:
 
 def told(objective: Objective) -> list[str]:
     """A line for each pair of layers that the terms of a bound objective read, with its adapter and what that costs."""
-    lines = []
+    return [
+        f"term '{name}': teacher's {theirs}, student's {own}: {how}" for name, theirs, own, how in layers_read(objective)
+    ]
+
+
+def layers_read(objective: Objective) -> list[tuple[str, str, str, str]]:
+    """Each pair of layers that a bound objective reads: term, teacher's layer, student's, and the adapter in words."""
+    found = []
     for one in objective.terms:
         for link in one.links:
             for theirs, own, made in zip(link.teacher, link.student, link.adapters, strict=True):
                 how = "as they are" if made is None else str(getattr(made, "report", type(made).__name__))
-                lines.append(f"term '{one.name}': teacher's {theirs}, student's {own}: {how}")
-    return lines
+                found.append((one.name, theirs, own, how))
+    return found
 
 
 def _pairs(one: Term, scene: Scene) -> tuple[Pair, ...]:
@@ -210,7 +224,8 @@ def _made(one: Term, own: Any, theirs: Any, scene: Scene) -> Any:
         "classes": scene.classes,
         "targets": scene.targets,
     }
-    return one.loss(**{key: known[key] for key in asked(one.loss)}, **one.hyper)
+    given = {key: known[key] for key in asked(one.loss)}
+    return guarded(one.name, lambda: one.loss(**given, **one.hyper)) if one.foreign else one.loss(**given, **one.hyper)
 
 
 def _shape(features: Tensor) -> Shape:

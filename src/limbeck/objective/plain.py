@@ -41,5 +41,6 @@ def _found(name: str, loss: Any, user: Mapping[str, Any]) -> Any:
     what = f"term '{name}'" if loss == name else f"loss '{loss}'"
     cure = f"known: {', '.join(known)}"
     if str(loss).startswith(OWN):
-        cure = "give the file that defines it with --models FILE" if not user else f"known: {OWN}{', '.join(user)}"
+        own = [f"{OWN}{key}" for key in user]
+        cure = f"known: {', '.join(own)}" if own else "give the file that defines it with --models FILE"
     raise RecipeError(f"objective has no {what}{nearest(str(loss), known)}", cure=cure)

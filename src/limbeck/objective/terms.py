@@ -16,6 +16,7 @@ from limbeck.errors import RecipeError, nearest
 from limbeck.losses import TABLE, cross_entropy, declared
 from limbeck.losses import hard_labels as _hard_labels
 from limbeck.losses.declare import Compares
+from limbeck.objective.foreign import guarded, source
 from limbeck.objective.links import Gather, Link
 from limbeck.objective.places import Places, places
 from limbeck.objective.schedule import Schedule
@@ -69,6 +70,11 @@ class Term:
         return self.compares.site if self.at is None else self.at
 
     @property
+    def foreign(self) -> bool:
+        """Whether the loss is none of limbeck's, so that it may still fail."""
+        return not any(self.loss is one for one in TABLE.values())
+
+    @property
     def waits(self) -> bool:
         """Whether it must be bound to models before it can be computed."""
         return not self.links and (self.place != "logits" or isinstance(self.loss, nn.Module) or built(self.loss))
@@ -109,11 +115,14 @@ class Term:
         if not built(self.loss):
             arguments |= self.hyper
         temperature = float(self.settings.get("temperature", 1.0))
-        values = [
-            link(student, teacher if self.needs_teacher else None, arguments, temperature=temperature, gather=gather)
-            for link in self.links or (Link(self.loss),)
-        ]
-        return sum(values[1:], values[0])
+        heard = teacher if self.needs_teacher else None
+
+        def computed() -> Tensor:
+            links = self.links or (Link(self.loss),)
+            values = [link(student, heard, arguments, temperature=temperature, gather=gather) for link in links]
+            return sum(values[1:], values[0])
+
+        return guarded(self.name, computed, student.logits) if self.foreign else computed()
 
 
 def term(
@@ -236,7 +245,7 @@ def described(one: Term) -> dict[str, Any]:
     """A term in plain data: what a recipe says of it, defaults included."""
     own = next((name for name, loss in TABLE.items() if loss is one.loss), None)
     implied = one.name == own or (one.name == "supervised" and one.loss is cross_entropy)
-    named = {} if implied else {"loss": own or _plain(one.loss)}
+    named = {} if implied else {"loss": own} if own else {"loss": _plain(one.loss), **source(one.loss)}
     read = {"at": one.at, "adapter": one.adapter, "schedule": one.schedule and one.schedule.to_recipe()}
     told = {**{key: value for key, value in read.items() if value}, **one.settings}
     return {**named, "weight": one.weight, **{key: _plain(value) for key, value in told.items()}}

@@ -75,6 +75,11 @@ class Objective:
         return any(one.waits for one in self.terms)
 
     @property
+    def foreign(self) -> bool:
+        """Whether any loss is none of limbeck's."""
+        return any(one.foreign for one in self.terms)
+
+    @property
     def reads_layers(self) -> bool:
         """Whether any term compares what layers give, and not logits alone."""
         return any(one.place != "logits" for one in self.terms)

@@ -11,8 +11,9 @@ validation, and the last one stands beside it. A cell that is done is not done a
 ``cifar100``: ResNet-32x4 → ResNet-8x4, the 240 epochs of the literature, on all of CIFAR-100; made for a GPU.
 
 Weights are the published ones where the loss has the published form (its docstring says so). Cross-entropy has weight 1
-beside each, but for ``kl`` and ``kl_standardized``, which are published with 0.1. No method has a second one beside it.
-Warm-ups keep their part of the epochs.
+beside each, but for ``kl`` and ``kl_standardized``, which are published with 0.1, and ``simkd``, which has none: its
+student is another one, with a projector and the teacher's classifier, which are counted. No method has a second one
+beside it. Warm-ups keep their part of the epochs.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ from limbeck.errors import LimbeckError, nearest
 from limbeck.evaluation.predict import predict
 from limbeck.files import read_json, read_tensors, sha256, write_json, write_tensors
 from limbeck.models import build
-from limbeck.objective import Objective
+from limbeck.objective import Objective, Scene, bind
 from limbeck.pipeline.experiment import some_inputs
 from limbeck.pipeline.folder import environment, now
+from limbeck.pipeline.reusing import keeps_classifier, reuse
 from limbeck.teachers import ModuleTeacher, reading
 from limbeck.training.loop import CHECKPOINT, Job, fit
 from limbeck.training.precision import choose
@@ -52,18 +54,18 @@ METHODS: dict[str, dict[str, Any]] = {
     "kl_standardized": {"supervised": 0.1, "kl": {"weight": 9.0, "temperature": 2.0, "standardize": True}},
     "dkd": {"dkd": {"warmup": 20}},
     "dist": {"dist": {}},
-    "fitnet": {"fitnet": {}},
+    "fitnet": {"fitnet": {"adapter": "conv"}},
     "attention_transfer": {"attention_transfer": {}},
     "sp": {"sp": {}},
     "vid": {"vid": {}},
     "rkd": {"rkd_distance": {}, "rkd_angle": {}},
     "pkt": {"pkt": {}},
     "crd": {"crd": {}},
-    "simkd": {"simkd": {}},
+    "simkd": {"supervised": 0.0, "simkd": {}},
     "nkd": {"nkd": {}},
     "logit_mse": {"logit_mse": {}},
     "nst": {"nst": {}},
-    "ickd": {"ickd": {}},
+    "ickd": {"ickd": {"adapter": "conv"}},
     "review": {"review": {"warmup": 20}},
     "wsld": {"wsld": {}},
     "cc": {"cc": {}},
@@ -149,8 +151,10 @@ class Bench:
         if (folder / "cell.json").exists():
             return read_json(folder / "cell.json")
         teacher = ModuleTeacher(self.teacher(), self.preparation)
-        module = self.model(self.protocol.student, seed)
-        return self.train(folder, method, module, self.objective(method), self.protocol.trained, seed, teacher)
+        module, objective = self.model(self.protocol.student, seed), self.objective(method)
+        if keeps_classifier(objective):
+            module, objective = reuse(objective, self.scene(module, teacher, seed))
+        return self.train(folder, method, module, objective, self.protocol.trained, seed, teacher)
 
     def objective(self, method: str) -> Objective:
         """The objective of a method; a published warm-up keeps its part of the published 240 epochs."""
@@ -219,10 +223,11 @@ class Bench:
         return cell
 
     def bound(self, objective: Objective, module: nn.Module, teacher: ModuleTeacher | None, seed: int) -> Objective:
-        from limbeck.objective.binding import Scene, bind
+        return bind(objective, self.scene(module, teacher, seed))
 
+    def scene(self, module: nn.Module, teacher: ModuleTeacher | None, seed: int) -> Scene:
         inputs, targets = some_inputs(self.data.train), self.data.train.targets
-        return bind(objective, Scene(module, self.preparation, teacher, inputs, targets, self.protocol.classes, seed))
+        return Scene(module, self.preparation, teacher, inputs, targets, self.protocol.classes, seed)
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         logits, targets = predict(module, self.preparation, self.data.validation)

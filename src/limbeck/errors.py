@@ -73,6 +73,12 @@ class ResumeError(LimbeckError):
     exit_code = 8
 
 
+class ConformanceError(LimbeckError):
+    """A loss does not have the properties that every loss has to have."""
+
+    exit_code = 9
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Say which option was probably meant, as the end of a sentence; empty if none is near.
 

@@ -31,6 +31,7 @@ class Compares:
         classes: least number of classes.
         batch: least number of samples that give a gradient; fewer give 0.
         dense: logits are ``[B, C, H, W]``.
+        held: a part of the value that depends on the student is a constant in the gradient, as the method wants it.
 
     Example:
         >>> Compares("pooled", same=False).adapted, Compares("last_stage").adapted
@@ -46,6 +47,7 @@ class Compares:
     classes: int = 2
     batch: int = 1
     dense: bool = False
+    held: bool = False
 
     @property
     def adapted(self) -> bool:

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 # Public name -> module that defines it. None: the name is itself a submodule.
 _PUBLIC: dict[str, str | None] = {
+    "conformance": None,
     "losses": None,
     "models": None,
     "LimbeckError": "limbeck.errors",
@@ -39,6 +40,8 @@ _PUBLIC: dict[str, str | None] = {
     "Result": "limbeck.pipeline.result",
     "born_again": "limbeck.pipeline.modes.calls",
     "chain": "limbeck.pipeline.modes.calls",
+    "mutual": "limbeck.pipeline.modes.calls",
+    "self_distill": "limbeck.pipeline.modes.calls",
     "distill": "limbeck.pipeline.distill",
     "examine": "limbeck.pipeline.distill",
 }

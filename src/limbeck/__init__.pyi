@@ -1,5 +1,6 @@
 """The public names as editors and type checkers see them; tests hold this file equal to ``_PUBLIC``."""
 
+from . import conformance as conformance
 from . import losses as losses
 from . import models as models
 from .compress import predict_images as predict_images
@@ -17,6 +18,8 @@ from .pipeline.distill import distill as distill
 from .pipeline.distill import examine as examine
 from .pipeline.modes.calls import born_again as born_again
 from .pipeline.modes.calls import chain as chain
+from .pipeline.modes.calls import mutual as mutual
+from .pipeline.modes.calls import self_distill as self_distill
 from .pipeline.result import Result as Result
 from .recipe.recipe import Recipe as Recipe
 from .teachers import Ensemble as Ensemble

@@ -144,7 +144,7 @@ def chained(tmp_path_factory: pytest.TempPathFactory, data: Data, teacher: nn.Mo
 def test_a_chain_trains_and_scores_each_step_and_its_control(chained: limbeck.Result) -> None:
     summary = chained.summary
     assert list(summary["models"]) == ["teacher", "assistant", "assistant2", "control", "control_direct", "student"]
-    told = summary["chain"]
+    told = summary["mode"]
     assert [(one["role"], one["teacher"], one["epochs"]) for one in told["steps"]] == [
         ("assistant", "teacher", 1),
         ("assistant2", "assistant", 2),
@@ -239,7 +239,7 @@ def test_assistants_in_a_recipe(tmp_path: Path) -> None:
     seeds = {role: [one["seed"] for one in model["runs"]] for role, model in found["models"].items()}
     assert seeds["assistant"] == [0]
     assert seeds["control_direct"] == seeds["student"] == [0, 1]
-    assert found["chain"]["direct_epochs"] == 3
+    assert found["mode"]["direct_epochs"] == 3
     assert Recipe.parse(recipe).quick().spec.assistants[0].epochs == 1
 
 

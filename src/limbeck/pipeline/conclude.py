@@ -19,7 +19,7 @@ from limbeck.pipeline.examine import after, together
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.given import Given
-from limbeck.pipeline.modes import chain
+from limbeck.pipeline.modes import said as of_mode
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained
 from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
@@ -33,16 +33,16 @@ class Outcome:
     """What the trainings of an experiment left.
 
     Args:
-        teacher: as it was asked.
+        teacher: as it was asked; None in a run without one.
         members: its members as files.
         trained: controls and students, by role, one for each seed.
-        logits: what the teacher says about each split.
+        logits: what the teacher says about each split; empty without one.
         evaluations: by role, the teacher's too, one for each seed.
         findings: of the doctor, so far.
         searched: how the objective was chosen, if it was.
     """
 
-    teacher: Teacher
+    teacher: Teacher | None
     members: list[Trained | Given]
     trained: Mapping[str, list[Trained]]
     logits: Mapping[str, Tensor]
@@ -71,7 +71,8 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     said: dict[str, Tensor] = {}
     if context.score_test:
         compared = {role: one for role, one in chosen.items() if role in ROLES}
-        said = {"teacher": found.logits["test"], **{role: _test_logits(context, one) for role, one in compared.items()}}
+        said = {"teacher": found.logits["test"]} if found.teacher is not None else {}
+        said |= {role: _test_logits(context, one) for role, one in compared.items()}
         test, modules = experiment.data.test, _modules(found.teacher, compared)
         experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
     summary = _summary(context, found, sizes, exports, failed)
@@ -92,7 +93,7 @@ def _best(experiment: Experiment, students: list[Trained], evaluations: list[dic
     return max(range(len(students)), key=lambda number: (scores[number], -number))
 
 
-def _modules(teacher: Teacher, chosen: Mapping[str, Trained]) -> dict[str, tuple[nn.Module, Any]]:
+def _modules(teacher: Teacher | None, chosen: Mapping[str, Trained]) -> dict[str, tuple[nn.Module, Any]]:
     """The models that have gradients, by role, each with the preparation of its inputs."""
     found: dict[str, tuple[nn.Module, Any]]
     found = {role: (one.module(), one.candidate.preparation) for role, one in chosen.items()}
@@ -135,7 +136,7 @@ def _summary(
         role: told.difference(evaluations, metric, role, split)
         for role in ("control", "control_hard_labels", "control_direct")
     }
-    steps = chain.told(experiment, sizes, differences["control_direct"])
+    mode = of_mode.told(experiment, sizes, evaluations, split)
     later = after(context, evaluations, sizes, differences, failed)
     return {
         "limbeck": __version__,
@@ -148,11 +149,11 @@ def _summary(
         "difference": differences["control"],
         "difference_to_hard_labels": differences["control_hard_labels"],
         "difference_to_direct": differences["control_direct"],
-        "chain": steps,
+        "mode": mode,
         "intervals": {role: told.mean_interval(evaluations, role, metric, split) for role in evaluations},
         "exports": exports,
         "findings": together(found.findings, later),
-        "verdict": told.sentence(differences) + (f" {steps['sentence']}" if steps else ""),
+        "verdict": told.sentence(differences) + (f" {mode['sentence']}" if mode else ""),
         "environment": environment(),
     }
 

@@ -65,6 +65,8 @@ class Experiment:
         teachers: candidates, or Teachers that are asked as they are; several are an ensemble.
         weights: of the ensemble's members; None: equal.
         assistants: models between teacher and student, each distilled from the one before it.
+        ema: decay of the student's moving average, which is its teacher; None: it is not.
+        peers: networks that learn with the student, each from the others.
         generations: how many times in turn the student is distilled, from fresh weights, the last being the student.
         student: the student, and the controls.
         objective: of the student.
@@ -95,11 +97,14 @@ class Experiment:
     weights: tuple[float, ...] | None = None
     assistants: tuple[Candidate, ...] = ()
     generations: int = 1
+    ema: float | None = None
+    peers: tuple[Candidate, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of how the models begin."""
-        found = [note for one in [*self.candidates, *self.assistants, self.student] for note in one.notes]
+        models = [*self.candidates, *self.assistants, self.student, *self.peers]
+        found = [note for one in models for note in one.notes]
         for one in self.teachers:
             names = None if isinstance(one, Candidate) else getattr(one, "classes", None)
             note = told(names, self.data.classes, f"teacher '{getattr(one, 'name', '')}'") if names else None

@@ -18,6 +18,7 @@ from limbeck.pipeline.conclude import conclude
 from limbeck.pipeline.experiment import Candidate, Experiment, from_recipe
 from limbeck.pipeline.folder import Run
 from limbeck.pipeline.given import called
+from limbeck.pipeline.modes.alone import members, walk_alone
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.stages import Context, Trained
 from limbeck.pipeline.walk import walk
@@ -82,8 +83,11 @@ def finished(folder: Path, experiment: Experiment | None = None) -> Result:
         return Result(folder, summary)
 
     def load(role: str) -> nn.Module:
-        known = {name: one for name, _, one in experiment.between}
-        candidate = experiment.teachers[0] if role == "teacher" else known.get(role, experiment.student)
+        if role not in summary["models"] or (role == "teacher" and not experiment.teachers):
+            raise AttributeError(f"this run has no {role}; it has {', '.join(summary['models'])}")
+        known = {name: one for name, _, one in experiment.between} | members(experiment)
+        plain = role.removeprefix("control_")
+        candidate = experiment.teachers[0] if role == "teacher" else known.get(plain, experiment.student)
         if not isinstance(candidate, Candidate):
             raise AttributeError(f"the teacher is no module: {called(candidate)}")
         runs = summary["models"][role]["runs"]
@@ -101,7 +105,8 @@ def conduct(experiment: Experiment, run: Run, *, quiet: bool = False, score_test
         if experiment.threads:
             torch.set_num_threads(experiment.threads)
         with _noting_a_stop(run):
-            context, found = walk(Context(experiment, run, reporter(quiet=quiet), score_test))
+            steps = walk if experiment.teachers else walk_alone
+            context, found = steps(Context(experiment, run, reporter(quiet=quiet), score_test))
             # Sizes, export and report are the first process's; the others wait for it.
             world().from_first(lambda: conclude(context, found, lambda: time.monotonic() - began))
             return finished(run.path, context.experiment)

@@ -42,13 +42,13 @@ def models(
     return found
 
 
-def difference(evaluations: Evaluations, metric: str, against: str, split: str) -> dict[str, Any] | None:
+def difference(
+    evaluations: Evaluations, metric: str, against: str, split: str, *, role: str = "student"
+) -> dict[str, Any] | None:
     """The student's paired difference to a control over seeds, with its 95 % interval; None without that control."""
     if against not in evaluations:
         return None
-    first, second = (
-        [scored["selected"][split][metric] for scored in evaluations[role]] for role in ("student", against)
-    )
+    first, second = ([scored["selected"][split][metric] for scored in evaluations[one]] for one in (role, against))
     found = paired_difference(first, second)
     return {
         "metric": metric,

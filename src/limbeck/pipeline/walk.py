@@ -35,7 +35,7 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     Raises:
         LimbeckError: of the kind that says why, before anything is trained where that can be seen.
     """
-    _check_first(context)
+    check_first(context)
     context = replace(context, experiment=without_channels_last_where_refused(context.experiment))
     experiment = context.experiment
     for note in [*experiment.data.notes, *experiment.notes]:
@@ -65,7 +65,7 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched)
 
 
-def _check_first(context: Context) -> None:
+def check_first(context: Context) -> None:
     """Refuse what can not end well before anything is trained."""
     experiment = context.experiment
     chain.check(experiment)
@@ -88,7 +88,7 @@ def _check_first(context: Context) -> None:
 def _check_layers(context: Context) -> None:
     """See that the objective's layers exist and can be compared, and say by which adapters."""
     experiment = context.experiment
-    if not experiment.objective.waits or experiment.student.settings is None:
+    if not experiment.objective.waits or experiment.student.settings is None or not experiment.teachers:
         return
     seed = experiment.seeds[0]
     teachers = [

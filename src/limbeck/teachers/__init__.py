@@ -1,6 +1,7 @@
 """Teachers: anything that gives Outputs for a batch."""
 
 from limbeck.teachers.checks import check_logits, detect_probabilities
+from limbeck.teachers.ema import EmaTeacher
 from limbeck.teachers.ensemble import Ensemble, as_teacher, reading
 from limbeck.teachers.estimator import SklearnTeacher
 from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher, evaluating
@@ -10,6 +11,7 @@ from limbeck.teachers.recorded import Recorded
 from limbeck.teachers.reordered import reordered
 
 __all__ = [
+    "EmaTeacher",
     "Ensemble",
     "FunctionTeacher",
     "ModuleTeacher",

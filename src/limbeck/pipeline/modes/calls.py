@@ -1,4 +1,4 @@
-"""Chains and generations from Python."""
+"""Chains, generations, self-distillation and mutual learning from Python."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 from torch import nn
 
 from limbeck.errors import ModelError, RecipeError
-from limbeck.pipeline.distill import carried_out, planned
+from limbeck.objective.mutual import MutualObjective
+from limbeck.pipeline.distill import Terms, carried_out, planned
 from limbeck.pipeline.experiment import Candidate, from_module, weights_digest
+from limbeck.pipeline.modes.alone import members
 from limbeck.pipeline.result import Result
+from limbeck.teachers.ema import EmaTeacher
 from limbeck.training.distributed import processes
 
 
@@ -57,7 +60,7 @@ def chain(
         >>> models = [limbeck.models.MLP((1, 8, 8), 2, hidden=[size]) for size in (32, 16, 4)]
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     found = limbeck.chain(models, (x, y), run=f"{folder}/r", epochs=1, export=(), quiet=True)
-        >>> list(found.summary["models"]), found.summary["chain"]["direct_epochs"]
+        >>> list(found.summary["models"]), found.summary["mode"]["direct_epochs"]
         (['teacher', 'assistant', 'control', 'control_direct', 'student'], 2)
     """
     if not isinstance(models, list | tuple) or len(models) < 2:
@@ -136,6 +139,111 @@ def born_again(
     )
 
 
+@processes()
+def self_distill(
+    student: Any,
+    data: Any,
+    *,
+    decay: float = 0.999,
+    objective: Terms = None,
+    run: str | Path | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Result:
+    """Train a student whose teacher is the moving average of its own weights, and its control beside it.
+
+    Source: Tarvainen, Valpola, Mean teachers are better role models, NeurIPS 2017, https://arxiv.org/abs/1703.01780.
+    Here teacher and student see the same view.
+
+    Args:
+        student: a module, which is not changed, or a factory.
+        data: see :func:`limbeck.distill`.
+        decay: of the average, see :class:`limbeck.teachers.EmaTeacher`.
+        objective: terms; by default 1 · labels + 1 · kl at temperature 1, whose weight no paper published for this.
+        run: the run folder.
+        quiet: show no progress.
+        options: what else :func:`limbeck.distill` takes.
+
+    Returns:
+        The result; it has no teacher, as that was the student's past.
+
+    Raises:
+        LimbeckError: with what is wrong and the cure.
+
+    Example:
+        >>> import tempfile, torch, limbeck
+        >>> data = (torch.rand(120, 1, 8, 8), torch.arange(120) % 2)
+        >>> student = limbeck.models.MLP((1, 8, 8), 2, hidden=[8])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = limbeck.self_distill(student, data, run=f"{folder}/r", epochs=1, export=(), quiet=True)
+        >>> list(found.summary["models"])
+        ['control', 'student']
+    """
+    decay = EmaTeacher(decay).decay
+    plan = planned([], student, data, objective=_own_terms(objective), called="limbeck.self_distill", **options)
+    described = _plain({**plan.recipe, "decay": decay})
+    return carried_out(replace(plan, ema=decay, hard_labels=False, recipe=described), run, quiet=quiet)
+
+
+@processes()
+def mutual(
+    models: Sequence[Any],
+    data: Any,
+    *,
+    objective: Terms = None,
+    run: str | Path | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Result:
+    """Train networks that learn from the labels and from each other at the same time (deep mutual learning).
+
+    ``CE_k + 1/(K-1) · sum_{l≠k} KL(p_l ‖ p_k)`` for each network k, temperature 1, its peers being constants. All are
+    updated at the same step. Each is scored, beside the same network trained alone from the same weights in the same
+    order. The first is the student, which ships; the epoch is chosen by the networks' mean prediction on validation.
+
+    Source: Zhang et al., Deep Mutual Learning, CVPR 2018, https://arxiv.org/abs/1706.00384.
+
+    Args:
+        models: two or more modules or factories; one factory may be given several times, and is called under as many
+            seeds.
+        data: see :func:`limbeck.distill`.
+        objective: terms of one network with another as its teacher, instead of the paper's.
+        run: the run folder.
+        quiet: show no progress.
+        options: what else :func:`limbeck.distill` takes.
+
+    Returns:
+        The result; ``result.model("peer2")`` is the second network, ``control_peer2`` the same trained alone.
+
+    Raises:
+        LimbeckError: with what is wrong and the cure, as two networks that begin with the same weights.
+
+    Example:
+        >>> import tempfile, torch, limbeck
+        >>> data = (torch.rand(120, 1, 8, 8), torch.arange(120) % 2)
+        >>> make = lambda: limbeck.models.MLP((1, 8, 8), 2, hidden=[8])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = limbeck.mutual([make, make], data, run=f"{folder}/r", epochs=1, export=(), quiet=True)
+        >>> list(found.summary["models"])
+        ['control', 'control_peer2', 'student', 'peer2']
+    """
+    if not isinstance(models, list | tuple) or len(models) < 2:
+        raise RecipeError("mutual learning needs two networks at least", cure="give [network, network]")
+    plan = planned([], models[0], data, objective=_own_terms(objective), called="limbeck.mutual", **options)
+    MutualObjective(plan.objective.terms)
+    peers = tuple(from_module(one, plan.data, plan.student.settings) for one in models[1:])
+    plan = replace(plan, peers=peers, hard_labels=False)
+    starts = {role: weights_digest(one.make(plan.seeds[0])) for role, one in members(plan).items()}
+    return carried_out(replace(plan, recipe=_plain({**plan.recipe, "networks": starts})), run, quiet=quiet)
+
+
+def _own_terms(objective: Terms) -> Any:
+    """The labels and the other's probabilities at temperature 1, unless terms are given."""
+    if isinstance(objective, str):
+        raise RecipeError("objective: auto searches with a teacher, and there is none here", cure="give terms")
+    return {"supervised": 1.0, "kl": {"weight": 1.0, "temperature": 1.0}} if objective is None else objective
+
+
 def _fresh(candidate: Candidate, given: Any) -> None:
     """See that a candidate begins with other weights under another seed."""
     if isinstance(given, nn.Module) or weights_digest(candidate.make(0)) == weights_digest(candidate.make(1)):
@@ -149,4 +257,4 @@ def _plain(described: Any) -> Any:
     return json.loads(json.dumps(described, default=str))
 
 
-__all__ = ["born_again", "chain"]
+__all__ = ["born_again", "chain", "mutual", "self_distill"]

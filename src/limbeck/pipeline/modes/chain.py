@@ -16,9 +16,7 @@ from torch import Tensor
 from limbeck.data.data import few_labels
 from limbeck.data.split import Split
 from limbeck.errors import RecipeError
-from limbeck.evaluation.names import title
 from limbeck.evaluation.predict import predict
-from limbeck.evaluation.statistics import Interval, points
 from limbeck.files import write_json
 from limbeck.outputs import Outputs
 from limbeck.pipeline.auto import lasting
@@ -103,38 +101,4 @@ def together(
     return found
 
 
-def told(
-    experiment: Experiment, sizes: Mapping[str, Mapping[str, Any]], difference: Mapping[str, Any] | None
-) -> dict[str, Any] | None:
-    """What the summary says of a chain: its steps, the epochs of its control, and a sentence; None without one.
-
-    Args:
-        experiment: that was run.
-        sizes: by role, with ``parameters``.
-        difference: of the student to ``control_direct``.
-    """
-    if not experiment.between:
-        return None
-    steps: list[dict[str, Any]] = []
-    teacher = "teacher"
-    for role, seed, one in [*experiment.between, ("student", experiment.seeds[0], experiment.student)]:
-        epochs = one.settings.epochs if one.settings else 0
-        size = sizes.get(role, {}).get("parameters")
-        steps.append({"role": role, "model": one.name, "teacher": teacher, "parameters": size, "epochs": epochs})
-        steps[-1]["seed"] = seed
-        teacher = role
-    if not experiment.assistants:
-        text = f"The student is generation {experiment.generations}: each was distilled from the one before, "
-        text += "from fresh weights; 'ensemble' is the mean prediction of all of them."
-        return {"kind": "generations", "steps": steps, "direct_epochs": None, "sentence": text}
-    path = " → ".join(["teacher", *(one["role"] for one in steps)])
-    text = f"{path}, {budget(experiment)} epochs in all."
-    if difference is not None:
-        found = Interval(difference["mean"], difference["low"], difference["high"], difference["seeds"])
-        text += " The control without assistants learned from the teacher directly for as many epochs of the student, "
-        text += "which cost less where an assistant is larger; student minus that control in "
-        text += f"{title(difference['metric'])}: {points(found, difference['metric'])}."
-    return {"kind": "assistants", "steps": steps, "direct_epochs": budget(experiment), "sentence": text}
-
-
-__all__ = ["ENSEMBLE", "between", "budget", "check", "direct", "labeled", "together", "told"]
+__all__ = ["ENSEMBLE", "between", "budget", "check", "direct", "labeled", "together"]

@@ -10,6 +10,7 @@ import yaml
 
 from limbeck.compress.use import Use
 from limbeck.evaluation.names import shown, title
+from limbeck.objective.words import in_words
 
 
 def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> str:
@@ -39,6 +40,7 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         "inside); output `logits`; one softmax gives probabilities",
         f"- `student.safetensors`: the plain module's weights, for inputs of the same shape, {use.values} and "
         f"then normalized: {_normalized(told)}",
+        *[f"  - {_code(f'{name}*')}: {_plain(what)}" for name, what in told.get("parts", {}).items()],
         f"- A picture of another size: {use.resize}",
         *_decides(told),
         "",
@@ -66,11 +68,17 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         "",
         "## How it was made",
         "",
+        *_learned(summary),
         _code(run["command"] or "limbeck.distill(…)"),
         "",
         *_block("yaml", yaml.safe_dump(dict(run["recipe"]), sort_keys=False, allow_unicode=True)),
     ]
     return "\n".join(lines)
+
+
+def _learned(summary: Mapping[str, Any]) -> list[str]:
+    lines = [f"- {_plain(line)}" for line in in_words(summary.get("objective"))]
+    return ["It learned from (layers: the teacher's → its own):", "", *lines, ""] if lines else []
 
 
 def _usage(told: Mapping[str, Any]) -> list[str]:
@@ -100,8 +108,9 @@ def _usage(told: Mapping[str, Any]) -> list[str]:
         "",
         *_block(
             "python",
-            "import torch\nfrom safetensors.torch import load_file\n\n"
-            'module.load_state_dict(load_file("student.safetensors"))  # module: the architecture named above\n'
+            f"import torch\nfrom safetensors.torch import load_file\n\n{_module(told)}"
+            'module.load_state_dict(load_file("student.safetensors"))'
+            f"{'' if 'parts' in told else '  # module: the architecture named above'}\n"
             "module.eval()\n"
             f"mean = torch.tensor({mean}){spread}\n"
             f"std = torch.tensor({std}){spread}\n"
@@ -110,6 +119,20 @@ def _usage(told: Mapping[str, Any]) -> list[str]:
             "    logits = module((inputs - mean) / std)",
         ),
     ]
+
+
+def _module(told: Mapping[str, Any]) -> str:
+    """How a student is made that keeps the teacher's classifier."""
+    if "parts" not in told:
+        return ""
+    layers = ", ".join(repr(told["options"][role]["layer"]) for role in ("teacher", "student"))
+    shape = ", ".join(map(str, told["shape"]))
+    return (
+        "from limbeck.models.reuse import reuse_classifier\n\n"
+        f"some = torch.rand(2, {shape})  # in each model's own input size\n"
+        "# teacher, student: the two architectures named above, with any weights\n"
+        f"module = reuse_classifier(teacher, student, some, some, {layers})\n"
+    )
 
 
 def _axes(told: Mapping[str, Any], *, batch: bool = True) -> str:

@@ -74,6 +74,28 @@ def not_between(chain: Sequence[tuple[str, int | None]]) -> list[Finding]:
     return found
 
 
+def grown(parameters: Mapping[str, int]) -> list[Finding]:
+    """A student that distillation makes larger than its control: ``student_grew``, a warning.
+
+    Args:
+        parameters: of ``student`` and ``control``, and of what the student has more: ``projector``, ``classifier``.
+
+    Example:
+        >>> grown({"student": 30, "control": 20, "projector": 9, "classifier": 6})[0].message
+        'the student has 30 parameters, 9 in its projector and 6 in the classifier of the teacher; its control has 20'
+        >>> grown({"student": 20, "control": 20})
+        []
+    """
+    student, control = parameters["student"], parameters["control"]
+    if student <= control:
+        return []
+    text = f"the student has {student:,} parameters, {parameters.get('projector', 0):,} in its projector and "
+    text += f"{parameters.get('classifier', 0):,} in the classifier of the teacher; its control has {control:,}"
+    cause = "simkd makes the projector and the teacher's classifier part of the student; the control is the plain one"
+    cure = "tell both sizes beside the difference, which is not at one size; or compare with a wider control too"
+    return [Finding("student_grew", "warning", text, dict(parameters), cause, cure)]
+
+
 def warm_start(module: nn.Module, predict: Predict, classes: int, role: str = "student") -> list[Finding]:
     """A student whose starting weights have learned this task already.
 
@@ -134,4 +156,4 @@ def _sizes(found: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found.get(key) for key in ("parameters", "macs")}
 
 
-__all__ = ["class_count", "not_between", "not_smaller", "warm_start"]
+__all__ = ["class_count", "grown", "not_between", "not_smaller", "warm_start"]

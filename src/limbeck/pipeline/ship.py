@@ -16,6 +16,7 @@ from limbeck.evaluation.operating import probability
 from limbeck.evaluation.sizes import bare, file_bytes, gzip_bytes, macs, parameters
 from limbeck.files import describe, read_tensors, sha256, write_json, write_tensors
 from limbeck.pipeline.given import Given, measure_given
+from limbeck.pipeline.reusing import parts
 from limbeck.pipeline.stages import Context, Trained
 
 THREADS = 1
@@ -36,6 +37,7 @@ def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = N
     described = {
         "model": student.candidate.name,
         "options": dict(student.candidate.options),
+        **({"parts": found} if (found := parts(student.candidate, student.module())) else {}),
         "task": context.experiment.task.name,
         "classes": list(data.classes),
         "shape": list(data.shape),

@@ -20,7 +20,7 @@ from limbeck.doctor import Finding, ordered
 from limbeck.doctor.after import about_gain, about_predictions, about_training
 from limbeck.doctor.chance import confusion
 from limbeck.doctor.gradients import about_terms, pulls
-from limbeck.doctor.models import class_count, not_between, not_smaller, warm_start
+from limbeck.doctor.models import class_count, grown, not_between, not_smaller, warm_start
 from limbeck.doctor.normalizations import other_normalization, unlike_published
 from limbeck.doctor.order import label_order
 from limbeck.doctor.positive import undeclared
@@ -34,6 +34,7 @@ from limbeck.models.lookup import user_models
 from limbeck.models.published import published_normalization
 from limbeck.objective import Scene, bind
 from limbeck.outputs import Outputs
+from limbeck.pipeline import reusing
 from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
 from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
@@ -84,6 +85,10 @@ def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Fin
     wrong = _fits(experiment)
     if wrong:
         return ordered([*_splits(experiment), *wrong])
+    try:
+        experiment = reusing.resolved(experiment)
+    except LimbeckError as error:
+        return ordered([*_splits(experiment), _refused(error, "student")])
     found = [*at_start(experiment), *_sizes(experiment)]
     given = _given(experiment)
     if given is None:
@@ -174,6 +179,7 @@ def after(
     found += about_predictions(evaluations, split, data.classes)
     if experiment.generations == 1:  # a generation is as large as the one before it, as it should be
         found += not_smaller(sizes.get("student", {}), sizes.get("teacher", {}))
+    found += _grown(experiment)
     found += about_gain(evaluations, differences, split)
     found += about_training(evaluations, histories)
     if not data.train.replayable:
@@ -281,13 +287,20 @@ def _start(experiment: Experiment) -> list[Finding]:
 def _sizes(experiment: Experiment) -> list[Finding]:
     found: dict[str, dict[str, int]] = {}
     for role, candidate in _candidates(experiment):
+        candidate = experiment.learner if role == "student" else candidate
         module = candidate.make(experiment.seeds[0])
         one = found.setdefault(role, {"parameters": 0, "macs": 0})  # an ensemble's members add up
         one["parameters"] += parameters(module)
         with suppress(AssertionError, RuntimeError):  # torch can not count every module
             one["macs"] += macs(module, candidate.preparation.shape(experiment.data.shape))
     known = len(experiment.candidates) == len(experiment.teachers)
-    return not_smaller(found["student"], found["teacher"] if known and experiment.generations == 1 else {})
+    small = not_smaller(found["student"], found["teacher"] if known and experiment.generations == 1 else {})
+    return small + _grown(experiment)
+
+
+def _grown(experiment: Experiment) -> list[Finding]:
+    found = reusing.counted(experiment)
+    return grown(found) if found and experiment.control else []
 
 
 def _assistants(experiment: Experiment) -> list[Finding]:
@@ -348,7 +361,7 @@ def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = Fal
         batch = other
         if bool((batch.target >= 0).any()):
             break
-    module, preparation = experiment.student.make(experiment.seeds[0]), experiment.student.preparation
+    module, preparation = experiment.learner.make(experiment.seeds[0]), experiment.student.preparation
     classes = len(experiment.data.classes)
     objective = bind(objective, Scene(module, preparation, teacher, batch.inputs, split.targets, classes))
     weights = [one for one in module.parameters() if one.requires_grad]

@@ -69,6 +69,8 @@ class Experiment:
         peers: networks that learn with the student, each from the others.
         generations: how many times in turn the student is distilled, from fresh weights, the last being the student.
         student: the student, and the controls.
+        distilled: the student alone, where distillation makes another model of it than the controls are; None: it
+            is as they are.
         objective: of the student.
         search: choose temperature and weight on validation first (``objective: auto``).
         labels: so many training samples keep their label for student and controls, drawn for each seed; None: all.
@@ -99,12 +101,19 @@ class Experiment:
     generations: int = 1
     ema: float | None = None
     peers: tuple[Candidate, ...] = ()
+    distilled: Candidate | None = None
+
+    @property
+    def learner(self) -> Candidate:
+        """The student as it is distilled."""
+        return self.distilled or self.student
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of how the models begin."""
         models = [*self.candidates, *self.assistants, self.student, *self.peers]
         found = [note for one in models for note in one.notes]
+        found += self.distilled.notes if self.distilled else ()
         for one in self.teachers:
             names = None if isinstance(one, Candidate) else getattr(one, "classes", None)
             note = told(names, self.data.classes, f"teacher '{getattr(one, 'name', '')}'") if names else None

@@ -14,6 +14,7 @@ from torch import nn
 from limbeck.errors import FileError, LimbeckError, ResumeError
 from limbeck.files import read_json
 from limbeck.models.lookup import user_models
+from limbeck.pipeline import reusing
 from limbeck.pipeline.conclude import conclude
 from limbeck.pipeline.experiment import Candidate, Experiment, from_recipe
 from limbeck.pipeline.folder import Run
@@ -88,6 +89,8 @@ def finished(folder: Path, experiment: Experiment | None = None) -> Result:
         known = {name: one for name, _, one in experiment.between} | members(experiment)
         plain = role.removeprefix("control_")
         candidate = experiment.teachers[0] if role == "teacher" else known.get(plain, experiment.student)
+        if role == "student":
+            candidate = reusing.resolved(experiment).learner
         if not isinstance(candidate, Candidate):
             raise AttributeError(f"the teacher is no module: {called(candidate)}")
         runs = summary["models"][role]["runs"]

@@ -12,6 +12,7 @@ from limbeck.errors import RecipeError
 from limbeck.files import write_json
 from limbeck.objective import Objective, Scene, bind, supervised
 from limbeck.objective.binding import told
+from limbeck.pipeline import reusing
 from limbeck.pipeline.auto import search
 from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.estimate import estimate
@@ -45,6 +46,8 @@ def walk(context: Context) -> tuple[Context, Outcome]:
         context.reporter.say(str(one))
     world().from_first(lambda: estimate(context))
     teacher, members = _teacher(context)
+    context = _with_classifier(context, members)
+    experiment = context.experiment
     digest = _digest(members, experiment.weights)
     says = listen(context, teacher, digest)
     heard = Heard(teacher, says, digest)
@@ -69,6 +72,7 @@ def check_first(context: Context) -> None:
     """Refuse what can not end well before anything is trained."""
     experiment = context.experiment
     chain.check(experiment)
+    reusing.check(experiment)
     candidates = [*experiment.candidates, *experiment.assistants]
     for candidate in [*candidates, experiment.student]:
         check_fits(candidate.make(experiment.seeds[0]), candidate, experiment.data)
@@ -86,17 +90,18 @@ def check_first(context: Context) -> None:
 
 
 def _check_layers(context: Context) -> None:
-    """See that the objective's layers exist and can be compared, and say by which adapters."""
+    """See that the objective's layers exist and can be compared, say by which adapters, and try a user's losses."""
     experiment = context.experiment
-    if not experiment.objective.waits or experiment.student.settings is None or not experiment.teachers:
+    found = experiment.objective
+    if not (found.waits or found.foreign) or experiment.student.settings is None or not experiment.teachers:
         return
-    seed = experiment.seeds[0]
+    experiment, seed = reusing.resolved(experiment), experiment.seeds[0]
     teachers = [
         ModuleTeacher(one.make(seed), one.preparation) if isinstance(one, Candidate) else one
         for one in experiment.teachers
     ]
     scene = Scene(
-        student=experiment.student.make(seed),
+        student=experiment.learner.make(seed),
         preparation=experiment.student.preparation,
         teacher=experiment.joined(teachers),
         inputs=some_inputs(experiment.data.train),
@@ -104,7 +109,7 @@ def _check_layers(context: Context) -> None:
         classes=len(experiment.data.classes),
         seed=seed,
     )
-    for line in told(bind(experiment.objective, scene)):
+    for line in told(bind(experiment.objective, scene, rehearse=True)):
         context.reporter.say(line)
 
 
@@ -124,6 +129,19 @@ def _teacher(context: Context) -> tuple[Teacher, list[Trained | Given]]:
         for one in members
     ]
     return experiment.joined(alone), members
+
+
+def _with_classifier(context: Context, members: list[Trained | Given]) -> Context:
+    """The context with the student that keeps the trained teacher's classifier, where a term asks for it."""
+    experiment, first = context.experiment, members[0]
+    if not isinstance(first, Trained) or not reusing.keeps_classifier(experiment.objective):
+        return context
+    found = reusing.resolved(experiment, first.module())
+    if found.distilled is not None:
+        for note in found.distilled.notes:
+            context.reporter.say(note)
+        check_fits(found.distilled.make(experiment.seeds[0]), found.distilled, experiment.data)
+    return replace(context, experiment=found)
 
 
 def _students(context: Context, teacher: Heard, last: Heard) -> dict[str, list[Trained]]:
@@ -151,7 +169,8 @@ def _students(context: Context, teacher: Heard, last: Heard) -> dict[str, list[T
                 heard = teacher.by(longer, experiment)
                 ones.append(train(context, role, seed, longer, split, objectives[role], heard, teacher.digest))
             else:
-                ones.append(train(context, role, seed, student, split, objectives[role], live, last.digest))
+                one = experiment.learner if role == "student" else student
+                ones.append(train(context, role, seed, one, split, objectives[role], live, last.digest))
     return found
 
 

@@ -9,6 +9,7 @@ from limbeck.evaluation.names import title
 from limbeck.evaluation.statistics import Interval, points
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.modes.chain import budget
+from limbeck.pipeline.reusing import counted
 from limbeck.pipeline.summary import Evaluations, difference
 
 COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
@@ -33,7 +34,16 @@ def told(
     if experiment.ema is not None:
         text = f"The student's teacher was the moving average of its own weights, of decay {experiment.ema:g}."
         return {"kind": "ema", "decay": experiment.ema, "sentence": text}
-    return None
+    return _of_classifier(experiment) if experiment.distilled is not None else None
+
+
+def _of_classifier(experiment: Experiment) -> dict[str, Any]:
+    """How many parameters the student has more than the plain one, and a sentence."""
+    found = counted(experiment)
+    text = f"The student keeps the teacher's classifier ({found['classifier']:,} parameters) behind a projector "
+    text += f"({found['projector']:,}): {found['student']:,} parameters in all. "
+    text += f"The plain student, as the control is, has {found['control']:,}: the two are not of one size."
+    return {"kind": "reused_classifier", "parameters": found, "sentence": text}
 
 
 def _of_peers(experiment: Experiment, evaluations: Evaluations, split: str) -> dict[str, Any]:

@@ -37,9 +37,11 @@ def parse_key(text: str, *, where: str = "--set") -> Key:
     Example:
         >>> parse_key("teacher.0.epochs")
         ('teacher', 0, 'epochs')
+        >>> parse_key("objective.user/mine.weight")
+        ('objective', 'user/mine', 'weight')
     """
     parts = text.strip().split(".")
-    if len(parts) > 16 or not all(re.fullmatch(r"[A-Za-z0-9_]{1,60}", part) for part in parts):
+    if len(parts) > 16 or not all(re.fullmatch(r"(user/)?[A-Za-z0-9_]{1,60}", part) for part in parts):
         raise RecipeError(f"{where}: expected a key such as student.optimizer.lr, found '{text[:80]}'")
     return tuple(int(part) if re.fullmatch(r"[0-9]{1,4}", part) else part for part in parts)
 

@@ -91,6 +91,8 @@ def read_text(text: str, *, where: str = "recipe") -> Text:
     Example:
         >>> read_text("seeds: 3\\nstudent: {optimizer: {lr: 1e-3}}").data
         {'seeds': 3, 'student': {'optimizer': {'lr': 0.001}}}
+        >>> read_text("schedule: {off: 30}").data
+        {'schedule': {'off': 30}}
         >>> read_text("seeds: 3\\nseeds: 5")
         Traceback (most recent call last):
         limbeck.errors.RecipeError: recipe, line 2: the key 'seeds' is there twice
@@ -240,6 +242,8 @@ def _children(node: yaml.Node, where: str) -> Iterator[tuple[str | int, yaml.Nod
             if name.value in seen:
                 raise RecipeError(f"{at}: the key {name.value[:60]!r} is there twice")
             seen.add(name.value)
+            if name.tag.endswith(":bool") and name.value.lower() not in ("true", "false"):
+                name.tag = "tag:yaml.org,2002:str"  # `off: 30`; YAML 1.1 takes off, on, yes and no for booleans
             yield name.value, child
 
 

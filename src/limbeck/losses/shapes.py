@@ -251,7 +251,10 @@ def gram(rows: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """``X Xᵀ`` with one product in its backward, ``(G + Gᵀ) X``, where autograd would take two."""
+    """``X Xᵀ`` with one product in its backward, ``(G + Gᵀ) X``, where autograd would take two.
+
+    A gradient that lies in memory as the feature does needs no copy on its way back.
+    """
 
     @staticmethod
     def forward(rows: Tensor) -> Tensor:
@@ -264,4 +267,5 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
-        return (gradient + gradient.mT) @ rows
+        both = gradient + gradient.mT
+        return both @ rows if rows.is_contiguous() else (rows.mT @ both).mT

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from limbeck.losses.declare import compares
@@ -46,4 +49,21 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _activity(feature: Tensor) -> Tensor:
-    return unit(feature.square().mean(1), tiny=1e-24)  # squares: a feature of 1e-12 is still one
+    return unit(_MeanSquare.apply(feature), tiny=1e-24)  # squares: a feature of 1e-12 is still one
+
+
+class _MeanSquare(torch.autograd.Function):
+    """``mean over the channels of F²``, whose gradient is one product that lies in memory as the feature does."""
+
+    @staticmethod
+    def forward(feature: Tensor) -> Tensor:
+        return feature.square().mean(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (feature,) = ctx.saved_tensors
+        return feature * (gradient * (2 / feature.shape[1])).unsqueeze(1)

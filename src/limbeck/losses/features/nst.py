@@ -49,7 +49,9 @@ def nst(student: Tensor, teacher: Tensor) -> Tensor:
     if positions * (ours + theirs) <= ours * ours + ours * theirs + theirs * theirs:
         student, teacher = unit(student), unit(teacher)
         return _squared(gram(student.mT) / ours - gram(teacher.mT) / theirs)
-    own, other, cross = gram(student), gram(teacher), student @ teacher.mT
+    own, other = gram(student), gram(teacher)
+    # In this order the gradient of maps that lie channels-last lies so too, and is not copied on its way back.
+    cross = (teacher @ student.mT).mT
     s, t = _one_over_length(own), _one_over_length(other)  # no pass over the features to make them of length 1
     within = _squared(own * s * s.mT) / ours**2 + _squared(other * t * t.mT) / theirs**2
     return within - 2 * _squared(cross * s * t.mT) / (ours * theirs)

@@ -59,12 +59,12 @@ def _deviations(feature: Tensor, count: Tensor, mask: Tensor | None) -> tuple[Te
     """Deviations from each channel's mean, and the sum of their squares ``[C]``: 0 if they are but rounding."""
     if mask is not None:
         feature = torch.where(mask, feature, 0.0)  # whatever a masked sample holds
-    mean = feature.sum((0, 2), keepdim=True) / count
+    mean = feature.detach().sum((0, 2), keepdim=True) / count  # no gradient: deviations sum to 0, as those of r do
     centered = feature - mean
     if mask is not None:
         centered = torch.where(mask, centered, 0.0)
     squares = centered.square().sum((0, 2))
-    rounding = (16 * torch.finfo(feature.dtype).eps * mean.detach().flatten()).square() * count
+    rounding = (16 * torch.finfo(feature.dtype).eps * mean.flatten()).square() * count
     return centered, torch.where(squares > rounding, squares, 0.0)
 
 

@@ -91,7 +91,8 @@ class VID(nn.Module):
                 f"{student.shape[1]} and {teacher.shape[1]}",
                 cure="make it from the shapes of the layers that it compares",
             )
-        expected = self.mean(student.unsqueeze(3).to(self.raw_variance.dtype)).squeeze(3)
+        row = student.unsqueeze(2).to(self.raw_variance.dtype)  # positions in one row: channels-last if the map was
+        expected = self.mean(row).squeeze(2)
         squares = (teacher - expected).square().mean(2)  # one variance for a channel: divide once for all positions
         variance = self.variance()
         return 0.5 * (squares / variance + variance.log()).mean(1)

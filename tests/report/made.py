@@ -165,3 +165,35 @@ def add_pictures(folder: Path, *, name: str = "pets/rex.jpg", why: str = "it is 
     item = {"file": "evaluation/gallery/100.jpg", "index": 7, "target": "cat", "name": name, "models": models}
     write(folder / "evaluation/explain.json", {"split": "test", "methods": maps, "items": [item]})
     return folder
+
+
+def add_terms(
+    folder: Path,
+    terms: dict[str, dict[str, list[float]]],
+    objective: dict[str, Any],
+    *,
+    role: str = "student",
+    seed: int = 1,
+    layers: list[list[str]] | None = None,
+    parameters: int = 0,
+    old: int = 0,
+) -> Path:
+    """What a training notes of its terms: by term ``values``, ``weights`` and ``gradient``, one number an epoch.
+
+    The first ``old`` lines lack weights and gradients, as an older limbeck wrote them.
+    """
+    lines = []
+    for at in range(len(next(iter(terms.values()))["values"])):
+        train = {"loss": 1 / (at + 1), "terms": {name: one["values"][at] for name, one in terms.items()}}
+        if at >= old:
+            train |= {
+                key: {n: one[key][at] for n, one in terms.items() if key in one} for key in ("weights", "gradient")
+            }
+        lines.append({"epoch": at + 1, "train": train, "validation": {"accuracy": 0.9}})
+    home = folder / f"models/{role}/seed{seed}"
+    (home / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if layers is not None:
+        write(home / "manifest.json", {"result": {"beside": {"layers": layers, "parameters": parameters}}})
+    summary = json.loads((folder / "summary.json").read_text())
+    write(folder / "summary.json", {**summary, "objective": objective})
+    return folder

@@ -103,7 +103,7 @@ PAYLOADS = [
 ]
 
 
-@pytest.mark.parametrize("where", ["classes", "name", "finding", "file", "slices", "pictures", "search"])
+@pytest.mark.parametrize("where", ["classes", "name", "finding", "file", "slices", "pictures", "search", "terms"])
 def test_fifty_payloads_stay_text(tmp_path: Path, where: str) -> None:
     assert len(PAYLOADS) == 50
     joined = "".join(PAYLOADS)
@@ -129,6 +129,12 @@ def test_fifty_payloads_stay_text(tmp_path: Path, where: str) -> None:
         point = {"temperature": joined, "supervised": joined, "accuracy": 0.5, "loss": 1.0}
         changed["objective_search"] = {"points": [point], "chosen": {"temperature": joined}}
         (folder / "summary.json").write_text(json.dumps(changed))
+    if where == "terms":
+        one = {"values": [2.0, 1.0], "weights": [1.0, 0.5], "gradient": [1.0, 2.0]}
+        told = {"loss": joined, "weight": 1.0, "at": [[joined, joined]], "schedule": {"warmup": 2}}
+        terms = [*PAYLOADS[:7], joined]
+        layers = [[PAYLOADS[0], *[joined] * 3]]
+        made.add_terms(folder, dict.fromkeys(terms, one), dict.fromkeys(terms, told), layers=layers)
     text = write_report(folder).read_text(encoding="utf-8")
     page = Page(text)
     assert not [tag for tag, _ in page.tags if tag in {"script", "iframe", "object", "embed", "base", "form", "link"}]
@@ -372,6 +378,9 @@ MEASURE = """<!doctype html><meta charset=utf-8><body style="margin:0">
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_in_a_browser(tmp_path: Path, width: int) -> None:
     folder = made.add_scores(make_run(tmp_path / "r", classes=["a" * 60, "dog", "cow"]), site="s" * 70)
+    term = {"values": [2.0, 1.0], "weights": [1.0, 0.5], "gradient": [1.0, 2.0]}
+    layers = [["t" * 60, "layer/" * 9, "block." * 9, "conv " * 20]]
+    made.add_terms(folder, {"t" * 60: term, "kl": term}, {"t" * 60: {"loss": "l" * 40}}, layers=layers)
     page = write_report(made.add_pictures(folder, name="folder/" * 12 + "x.jpg"))
     for scheme in (0, 1):  # dark, light
         picture = tmp_path / f"{width}-{scheme}.png"

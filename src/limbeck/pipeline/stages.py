@@ -13,6 +13,7 @@ from limbeck.data.split import Split
 from limbeck.evaluation.predict import ask, predict
 from limbeck.files import read_tensors, sha256, write_json, write_tensors
 from limbeck.objective import Objective, Scene, bind
+from limbeck.objective.binding import layers_read
 from limbeck.outputs import Outputs
 from limbeck.pipeline.experiment import (
     Candidate,
@@ -239,7 +240,15 @@ def _run_training(
     write_tensors(folder / WEIGHTS["selected"], fitted.selected)
     if fitted.extras:  # trained with the student, and no part of it
         write_tensors(folder / EXTRAS, fitted.extras)
-    return {"selected_epoch": fitted.selected_epoch, "last_epoch": fitted.epochs, "seconds": fitted.seconds}
+    result: dict[str, Any] = {
+        "selected_epoch": fitted.selected_epoch,
+        "last_epoch": fitted.epochs,
+        "seconds": fitted.seconds,
+    }
+    if layers := layers_read(objective):
+        trained_too = sum(one.numel() for one in objective.modules.parameters() if one.requires_grad)
+        result["beside"] = {"layers": layers, "parameters": trained_too}
+    return result
 
 
 def _depends(

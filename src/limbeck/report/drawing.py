@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colors, safe for the color-blind; drawn so, and then handed to the page's variables.
 COLORS = {"teacher": "#cc79a7", "control": "#d55e00", "control_hard_labels": "#009e73", "student": "#0072b2"}
 DASHES: dict[str, Any] = {"teacher": (0, (6, 2)), "control": (0, (2, 1.4)), "student": "-"}  # told apart without color
-INK, FAINT = "#010203", "#040506"
+INK, FAINT, PANEL = "#010203", "#040506", "#070809"
+TERMS = tuple(f"#0a0b0{number}" for number in range(1, 7))  # of an objective's terms: the page's --term-1 to --term-6
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -71,7 +72,9 @@ def svg(figure: Figure, title: str) -> str:
     )
     for role, color in COLORS.items():
         text = text.replace(color, f"var(--{role.replace('_', '-')})")
-    text = text.replace(INK, "currentColor").replace(FAINT, "var(--faint)")
+    for number, color in enumerate(TERMS, start=1):
+        text = text.replace(color, f"var(--term-{number})")
+    text = text.replace(INK, "currentColor").replace(FAINT, "var(--faint)").replace(PANEL, "var(--panel)")
     text = re.sub(r" font-family: [^;\"]*", " font-family: inherit", text)
     # Without the namespace of links, href alone refers to the same page's definitions.
     return text.replace("xlink:href", "href")

@@ -38,7 +38,7 @@ MAX_PICTURES = 3_600_000  # bytes of all: as text they grow by a third, and the 
 
 @dataclass(frozen=True)
 class Found:
-    """What a run folder holds."""
+    """What a run folder holds; ``beside`` is what was trained beside a model, and the layers that were compared."""
 
     folder: Path
     run: dict[str, Any]
@@ -47,6 +47,7 @@ class Found:
     evaluations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     gallery: dict[str, Any] = field(default_factory=dict)
     explained: dict[str, Any] = field(default_factory=dict)
+    beside: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     @property
     def roles(self) -> list[str]:
@@ -136,7 +137,7 @@ def read_run(folder: str | Path) -> Found:
         evaluations.setdefault(found["role"], []).append(found)
     gallery, explained = (_shown(folder, name) for name in ("gallery", "explain"))
     _embed(folder, [*gallery.get("items", []), *explained.get("items", [])])
-    return Found(folder, run, summary, _curves(folder), evaluations, gallery, explained)
+    return Found(folder, run, summary, _curves(folder), evaluations, gallery, explained, _beside(folder))
 
 
 def _seed(path: Path) -> tuple[str, int]:
@@ -153,6 +154,16 @@ def _curves(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
         seed = path.parent.name.removeprefix("seed")
         if lines and seed.isdigit():
             found.setdefault(path.parent.parent.name, {})[int(seed)] = lines
+    return found
+
+
+def _beside(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for path in sorted(folder.glob("models/*/seed*/manifest.json")):
+        seed = path.parent.name.removeprefix("seed")
+        kept = (read_json(path).get("result") or {}).get("beside")
+        if kept and seed.isdigit():
+            found[(path.parent.parent.name, int(seed))] = kept
     return found
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from limbeck.evaluation.names import is_share, shown, title
 from limbeck.files import write_text
-from limbeck.report import figures, numbers, scores, tables
+from limbeck.report import figures, numbers, scores, tables, term_figures, terms
 from limbeck.report.read import NAMES, Found, read_run
 
 MOST_CURVES = 10  # classes whose precision is drawn against their recall
@@ -77,6 +77,8 @@ def page(found: Found) -> str:
         reliability=_reliability(found),
         curves=_precision(found),
         sampling=_sampling(found),
+        trainings=_trainings(found),
+        beside=_beside(found),
         confusion=tables.confusion(found),
         galleries=_galleries(found),
         findings=_findings(found),
@@ -156,6 +158,30 @@ def _sampling(found: Found) -> list[tuple[str, str]]:
     """By model how much the draw of the samples alone moves the metric of comparison."""
     known = {role: (found.scored(role).get("sampling") or {}).get(found.metric) for role in found.roles}
     return [(role, numbers.spread(one, found.metric)) for role, one in known.items() if one]
+
+
+def _trainings(found: Found) -> list[dict[str, Any]]:
+    """The terms of the objective over the epochs; figures only where there is something to compare."""
+    told = []
+    for one in terms.trainings(found):
+        rows, declared = terms.rows(found, one), terms.declared(found, one)
+        drawn = {"values": term_figures.values(one)} if len(one.names) > 1 else {}
+        if len(one.names) > 1 and one.looked:
+            drawn["shares"] = term_figures.shares(one, declared)
+        if one.moving:
+            drawn["weights"] = term_figures.weights(one)
+        svgs = {name: Markup(svg) for name, svg in drawn.items()}
+        part = bool(declared) and set(declared) != set(one.names)
+        told.append(
+            {"one": one, "rows": rows, "declared": declared, "part": part, "svg": svgs, "numbers": terms.numbers(one)}
+        )
+    return told
+
+
+def _beside(found: Found) -> list[tuple[str, int]]:
+    """By role how many parameters were trained beside the model that is told of."""
+    told = [(role, found.beside.get((role, terms.seed_of(found, role)), {}).get("parameters")) for role in found.curves]
+    return [(role, count) for role, count in told if count]
 
 
 def _galleries(found: Found) -> list[dict[str, Any]]:

@@ -317,6 +317,8 @@ def test_an_interrupted_run_says_how_to_go_on(calls: Calls, folder: Path, capsys
     calls.error = KeyboardInterrupt()
     assert leave("run", "digits", "--out", str(folder)) == 130
     assert f"limbeck resume '{folder}'" in capsys.readouterr().err
+    assert leave("run", "digits", "--out", str(folder), "--models", "my own.py") == 130
+    assert f"limbeck resume '{folder}' --models 'my own.py'\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,14 @@ def resume(folder: RunArg, quiet: Quiet = False, models: Models = None, as_json:
     if (folder / "sweep.json").is_file():
         from limbeck.pipeline.sweep import resume as resume_sweep
 
-        with stdout_kept(as_json), how_to_go_on(folder):
+        with stdout_kept(as_json), how_to_go_on(folder, models):
             found = resume_sweep(folder, models=models, quiet=quiet)
         show_sweep(found, folder, as_json)
         return
     check_run(folder)
     from limbeck.pipeline.run import resume as go_on
 
-    with stdout_kept(as_json), how_to_go_on(folder):
+    with stdout_kept(as_json), how_to_go_on(folder, models):
         result = go_on(folder, models=models, quiet=quiet)
     show(result, as_json)
 
@@ -148,7 +148,7 @@ def sweep(
     loaded = _load(recipe, set_, quick)
     points = parse_grid(grid)
     folder = out or Path("runs") / f"{loaded.name}-sweep"
-    with stdout_kept(as_json), how_to_go_on(folder):
+    with stdout_kept(as_json), how_to_go_on(folder, models):
         options: dict[str, Any] = {"models": models, "quiet": quiet, "point_seeds": point_seeds}
         found = run_sweep(loaded, points, folder, command=typed(), **options)
     show_sweep(found, folder, as_json)
@@ -269,7 +269,7 @@ def _run(
     from limbeck.pipeline.run import execute
 
     folder = out or Path("runs") / loaded.name
-    with stdout_kept(as_json), how_to_go_on(folder):
+    with stdout_kept(as_json), how_to_go_on(folder, models):
         result = execute(loaded.to_dict(), folder, command=typed(), quiet=quiet, models=models)
     show(result, as_json)
 

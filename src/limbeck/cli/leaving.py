@@ -95,12 +95,13 @@ def stdout_kept(as_json: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def how_to_go_on(folder: Path) -> Iterator[None]:
-    """Say how a stopped run is continued."""
+def how_to_go_on(folder: Path, models: Path | None = None) -> Iterator[None]:
+    """Say how a stopped run is continued, with the user's file if it has one."""
     try:
         yield
     except (LimbeckError, KeyboardInterrupt) as error:
         kept = any((folder / name).exists() for name in ("run.json", "sweep.json"))
         if kept and not rank_of_several() and getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, TERMINATED):
-            print(f"limbeck: go on with: limbeck resume {shlex.quote(str(folder))}", file=sys.stderr)
+            own = f" --models {shlex.quote(str(models))}" if models else ""
+            print(f"limbeck: go on with: limbeck resume {shlex.quote(str(folder))}{own}", file=sys.stderr)
         raise

@@ -316,7 +316,7 @@ def _preparation(spec: Mapping[str, Any], data: Data) -> tuple[Preparation, str 
 
 
 def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
-    plain = ("epochs", "batch_size", "accumulate", "clip", "ema", "sampling", "workers")
+    plain = ("epochs", "batch_size", "accumulate", "clip", "ema", "sampling", "workers", "compile")
     schedule = {**spec["schedule"], "milestones": tuple(spec["schedule"]["milestones"])}
     stopping = spec["early_stopping"]
     return Settings(

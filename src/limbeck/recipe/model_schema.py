@@ -106,6 +106,7 @@ class ModelSpec(Part):
     views: ViewsSpec = ViewsSpec()
     sampling: Literal["none", "balanced"] = Field(default="none", description="balanced: classes equally likely")
     workers: int = Field(default=0, ge=0, le=256)
+    compile: bool = Field(default=False, description="torch.compile: pays on long trainings, mostly on a GPU")
 
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> ModelSpec:

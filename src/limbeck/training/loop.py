@@ -165,6 +165,8 @@ class _Keeper:
 
 def _prepare(job: Job, precision: Precision) -> State:
     settings, module = job.settings, precision.place(job.module)
+    if settings.compile:
+        torch.compiler.reset()  # what was compiled before, for a model of the same class, does not know the taps
     extras = precision.place(job.objective.modules)
     backbone = Backbone(module, settings.transfer) if settings.transfer else None
     if settings.transfer and backbone:

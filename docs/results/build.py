@@ -187,9 +187,45 @@ def views(folder: Path) -> list[str]:
     return [*lines, ""]
 
 
+def losses(folder: Path) -> list[str]:
+    """The benchmark of what each loss adds to a step."""
+    if not (folder / "losses.json").exists():
+        return ["Not measured yet: `python benchmarks/losses.py --json`.", ""]
+    found = read(folder / "losses.json")
+    environment = found["environment"]
+    lines = [
+        "`python benchmarks/losses.py --json`  ",
+        f"{found['date']}, {environment['processor']}, threads: {environment['threads']}, "
+        f"torch {environment['torch']}, {found['precision']}, batch {found['batch']}; {found['time']} time, {found['rounds']} rounds of "
+        f"{found['turn']} steps.",
+        "",
+        "| loss | reads | without it | with it | share of the step | 25 to 75 % | of the student alone | asked for |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found["losses"]:
+        share = one["share"]
+        met = "–" if one["asked"] is None else f"≤ {100 * one['asked']:.0f} %: {'met' if one['met'] else '**missed**'}"
+        lines.append(
+            f"| {one['loss']} | {one['site'].replace('_', ' ')} | {one['without_ms']:.1f} ms | {one['with_ms']:.1f} ms "
+            f"| {100 * share['median']:.1f} % | {100 * share['low']:.1f} to {100 * share['high']:.1f} % "
+            f"| {100 * one['of_student']['median']:.1f} % | {met} |"
+        )
+    return [*lines, "", *(f"- {name} is left out: it {why}." for name, why in found["left_out"].items()), ""]
+
+
 def read(path: Path) -> Any:
     """A JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+MAKERS = {
+    "results": results,
+    "scores": scores,
+    "sweep": sweep,
+    "speed": speed,
+    "views": views,
+    "losses": losses,
+}
 
 
 def build(template: Path) -> Path:
@@ -198,7 +234,7 @@ def build(template: Path) -> Path:
     for line in template.read_text(encoding="utf-8").splitlines():
         words = line.strip().removeprefix("{{").removesuffix("}}").split()
         if line.startswith("{{") and len(words) == 2:
-            make = {"results": results, "scores": scores, "sweep": sweep, "speed": speed, "views": views}[words[0]]
+            make = MAKERS[words[0]]
             lines += make(template.parent / words[1])
         else:
             lines.append(line)

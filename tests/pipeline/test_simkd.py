@@ -252,10 +252,22 @@ def test_beside_other_terms_at_layers_of_ones_own_with_seeds_and_a_head_first(
     transfer = {"freeze": 1, "rate": 0.1}
     both = trained(tmp_path / "r", teacher, data, objective=terms, seeds=2, transfer=transfer)
     assert both.summary["models"]["student"]["parameters"] == STUDENT
-    begun = [load_file(both.folder / f"models/student/seed{seed}/last.safetensors") for seed in (0, 1)]
-    assert not torch.equal(begun[0]["projector.0.weight"], begun[1]["projector.0.weight"])
-    for one in begun:
-        assert torch.equal(one["head.weight"], teacher.classifier.weight)
+    for seed in (0, 1):
+        kept = load_file(both.folder / f"models/student/seed{seed}/last.safetensors")
+        assert torch.equal(kept["head.weight"], teacher.classifier.weight)
+
+
+def test_the_projector_begins_by_the_seed_alone(teacher: CifarResNet, data: Data) -> None:
+    made = resolved(planned(teacher, small, data, objective=[limbeck.term("simkd")], **SHORT)).learner
+    begun = list[dict[str, Tensor]]()
+    for number, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(number)
+        before = torch.get_rng_state()
+        begun.append(made.make(seed).state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    for name in ("projector.0.weight", "student.stem.0.weight"):
+        assert torch.equal(begun[0][name], begun[1][name])
+        assert not torch.equal(begun[0][name], begun[2][name])
 
 
 # ---------------------------------------------------------------- recipes

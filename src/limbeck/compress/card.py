@@ -104,7 +104,7 @@ def _usage(told: Mapping[str, Any]) -> list[str]:
             f'logits = session.run(["logits"], {{"image": np.float32(pixels)[None]{scale}}})[0]  '
             f"# pixels: {kind} {_axes(told, batch=False)}",
         ),
-        "With PyTorch alone:",
+        "With PyTorch alone:" if "parts" not in told else "With PyTorch and limbeck:",
         "",
         *_block(
             "python",

@@ -11,6 +11,7 @@ from limbeck.data.datasets import LoaderSplit
 from limbeck.pipeline.auto import points, short
 from limbeck.pipeline.experiment import Candidate
 from limbeck.pipeline.modes.chain import direct
+from limbeck.pipeline.reusing import keeps_classifier, resolved
 from limbeck.pipeline.stages import Context
 from limbeck.training.precision import choose
 
@@ -25,7 +26,10 @@ def estimate(context: Context) -> float | None:
     teachers = [*experiment.candidates, *(one for _, _, one in experiment.between)]
     seconds = sum(_training(context, candidate) for candidate in teachers)
     each = 1 + experiment.control + experiment.needs_hard_labels
-    seconds += _training(context, experiment.student) * each * len(experiment.seeds)
+    plain = _training(context, experiment.student)
+    seconds += plain * each * len(experiment.seeds)
+    if keeps_classifier(experiment.objective):
+        seconds += (_training(context, resolved(experiment).learner) - plain) * len(experiment.seeds)
     count = sum(candidate.settings is not None for candidate in teachers) + each * len(experiment.seeds)
     if experiment.control and experiment.assistants:
         longer = _training(context, direct(experiment))

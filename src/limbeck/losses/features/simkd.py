@@ -14,9 +14,10 @@ def simkd(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of the student's projected last map and the teacher's last map.
 
     ``mean over the elements of a sample of (P(F_s) - F_t)²``. The paper trains with this alone, without labels and
-    logits: the published weight 1. P belongs to the student that ships, with the teacher's classifier behind it:
-    :func:`limbeck.models.reuse.reuse_classifier` makes such a student, whose map is read at its layer ``projector``
-    with ``adapter="none"``. With an adapter in P's place, which does not ship, it is FitNets' hint.
+    logits: the published weight 1. P belongs to the student that ships, with the teacher's classifier behind it: a run
+    whose objective has this term makes such a student by itself, beside a control that stays plain. In a loop of one's
+    own :func:`limbeck.models.reuse.reuse_classifier` does, whose layer ``projector`` is read with ``adapter="none"``.
+    With an adapter in P's place, which does not ship, it is FitNets' hint.
 
     Args:
         student: feature map ``[B, C, H, W]``, after P.

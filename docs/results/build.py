@@ -196,8 +196,8 @@ def losses(folder: Path) -> list[str]:
     lines = [
         "`python benchmarks/losses.py --json`  ",
         f"{found['date']}, {environment['processor']}, threads: {environment['threads']}, "
-        f"torch {environment['torch']}, {found['precision']}, batch {found['batch']}; {found['time']} time, {found['rounds']} rounds of "
-        f"{found['turn']} steps.",
+        f"torch {environment['torch']}, {found['precision']}, batch {found['batch']}; {found['time']} time, "
+        f"{found['rounds']} rounds of {found['turn']} steps.",
         "",
         "| loss | reads | without it | with it | share of the step | 25 to 75 % | of the student alone | asked for |",
         "|---|---|---|---|---|---|---|---|",

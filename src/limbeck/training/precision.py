@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.training.distributed import world
+from limbeck.training.memory import keep_freed
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -121,7 +122,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def choose(device: str = "auto", precision: str = "auto", *, fast: bool = True) -> Precision:
-    """Choose device, precision and memory format.
+    """Choose device, precision and memory format; on the CPU, have freed memory kept, see :func:`keep_freed`.
 
     Args:
         device: ``auto`` or a device's name.
@@ -133,6 +134,8 @@ def choose(device: str = "auto", precision: str = "auto", *, fast: bool = True) 
         Precision(device=device(type='cpu'), name='fp32', channels_last=False)
     """
     where = find_device(device)
+    if where.type == "cpu":
+        keep_freed()
     if precision == "auto":
         if not fast:
             precision = "fp32"

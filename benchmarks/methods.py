@@ -156,6 +156,10 @@ class Bench:
             module, objective = reuse(objective, self.scene(module, teacher, seed))
         return self.train(folder, method, module, objective, self.protocol.trained, seed, teacher)
 
+    def is_done(self, method: str, seed: int) -> bool:
+        """Whether a cell is there."""
+        return (self.out / f"{method}-seed{seed}" / "cell.json").exists()
+
     def objective(self, method: str) -> Objective:
         """The objective of a method; a published warm-up keeps its part of the published 240 epochs."""
         terms: dict[str, Any] = {"supervised": 1.0, **METHODS[method]}
@@ -259,6 +263,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="fewer: only to see that it works")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--done", action="store_true", help="train nothing: what is done")
     parser.add_argument("--quiet", action="store_true")
     given = parser.parse_args()
     methods = given.only.split(",")
@@ -267,10 +272,13 @@ def main() -> None:
             sys.exit(f"there is no method '{name}'{nearest(name, METHODS)}\n  cure: known: {', '.join(METHODS)}")
     try:
         bench = Bench(given.protocol, given.data, given.out, quiet=given.quiet, epochs=given.epochs)
-        bench.teacher()
+        if not given.done:
+            bench.teacher()
         cells = []
         for seed in range(given.first_seed, given.first_seed + given.seeds):
             for method in methods:
+                if given.done and not bench.is_done(method, seed):
+                    continue
                 cell = bench.cell(method, seed)
                 cells.append(cell)
                 print(told(cell), file=sys.stderr, flush=True)

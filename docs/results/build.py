@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from methods_page import methods
+
 from limbeck.evaluation.statistics import interval
 from limbeck.pipeline.sweep import plot
 from limbeck.report.numbers import count, difference, milliseconds, percent, size, spread
@@ -225,17 +227,17 @@ MAKERS = {
     "speed": speed,
     "views": views,
     "losses": losses,
+    "methods": methods,
 }
 
 
 def build(template: Path) -> Path:
-    """Write a page from its template: ``{{results NAME}}``, ``{{scores NAME}}`` and ``{{sweep NAME}}`` are replaced."""
+    """Write a page from its template: lines such as ``{{results NAME}}`` are replaced, see ``MAKERS``."""
     lines: list[str] = []
     for line in template.read_text(encoding="utf-8").splitlines():
         words = line.strip().removeprefix("{{").removesuffix("}}").split()
         if line.startswith("{{") and len(words) == 2:
-            make = MAKERS[words[0]]
-            lines += make(template.parent / words[1])
+            lines += MAKERS[words[0]](template.parent / words[1])
         else:
             lines.append(line)
     page = template.with_suffix("")

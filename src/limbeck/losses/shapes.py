@@ -269,3 +269,65 @@ class _Gram(torch.autograd.Function):
         (rows,) = ctx.saved_tensors
         both = gradient + gradient.mT
         return both @ rows if rows.is_contiguous() else (rows.mT @ both).mT
+
+
+def mean_square(feature: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:
+    """The mean of the squares over some axes, or over all but the first.
+
+    Example:
+        >>> mean_square(torch.tensor([[3.0, 1.0], [2.0, 0.0]]))  # (9 + 1) / 2, (4 + 0) / 2
+        tensor([5., 2.])
+    """
+    axes = tuple(range(1, feature.ndim)) if axes is None else axes
+    return _MeanSquare.apply(feature, axes) if axes else feature.square()
+
+
+class _MeanSquare(torch.autograd.Function):
+    """Its gradient is one product that lies in memory as the feature does; autograd takes three in another order."""
+
+    @staticmethod
+    def forward(feature: Tensor, axes: tuple[int, ...]) -> Tensor:
+        return feature.square().mean(axes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, ...]], output: Tensor) -> None:
+        feature, ctx.axes = inputs
+        ctx.save_for_backward(feature)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (feature,) = ctx.saved_tensors
+        for axis in sorted(ctx.axes):
+            gradient = gradient.unsqueeze(axis)
+        return feature * (gradient * (2 * gradient.numel() / max(1, feature.numel()))), None
+
+
+def products(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Products of all rows of the student's with each other, and with those of the teacher, which is a constant.
+
+    Example:
+        >>> s, t = torch.tensor([[[1.0, 2.0], [0.0, 3.0]]]), torch.tensor([[[1.0, 1.0]]])
+        >>> [one.tolist() for one in products(s, t)]
+        [[[[5.0, 6.0], [6.0, 9.0]]], [[[3.0], [3.0]]]]
+    """
+    return _Products.apply(student, teacher)
+
+
+class _Products(torch.autograd.Function):
+    """Two products in its backward, the second added to the first; in the order in which the student's rows lie."""
+
+    @staticmethod
+    def forward(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        return student @ student.mT, student @ teacher.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, own: Tensor, cross: Tensor) -> tuple[Tensor, None]:
+        student, teacher = ctx.saved_tensors
+        own = own + own.mT
+        if student.is_contiguous():
+            return torch.baddbmm(cross @ teacher, own, student), None
+        return torch.baddbmm(teacher.mT @ cross.mT, student.mT, own).mT, None

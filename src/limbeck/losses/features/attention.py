@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from limbeck.losses.declare import compares
-from limbeck.losses.shapes import by_channel, dimensions, same_positions, same_samples, smaller, unit, wide
+from limbeck.losses.shapes import by_channel, dimensions, mean_square, same_positions, same_samples, smaller, unit, wide
 
 
 @compares("each_stage", same=False, weight=1000.0, equal=0.0, invariant=("scale", "rotation"))
@@ -49,21 +46,4 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _activity(feature: Tensor) -> Tensor:
-    return unit(_MeanSquare.apply(feature), tiny=1e-24)  # squares: a feature of 1e-12 is still one
-
-
-class _MeanSquare(torch.autograd.Function):
-    """``mean over the channels of F²``, whose gradient is one product that lies in memory as the feature does."""
-
-    @staticmethod
-    def forward(feature: Tensor) -> Tensor:
-        return feature.square().mean(1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (feature,) = ctx.saved_tensors
-        return feature * (gradient * (2 / feature.shape[1])).unsqueeze(1)
+    return unit(mean_square(feature, (1,)), tiny=1e-24)  # squares: a feature of 1e-12 is still one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from limbeck.losses.declare import compares
-from limbeck.losses.shapes import same_features, wide
+from limbeck.losses.shapes import mean_square, same_features, wide
 
 
 @compares("middle_stage", same=True, weight=100.0, equal=0.0)
@@ -36,5 +36,4 @@ def fitnet(student: Tensor, teacher: Tensor) -> Tensor:
         tensor([ 2.0000, 12.5000])
     """
     same_features("fitnet", student, teacher)
-    difference = wide(student) - wide(teacher.detach())
-    return difference.square().reshape(len(difference), -1).mean(1)
+    return mean_square(wide(student) - wide(teacher.detach()))

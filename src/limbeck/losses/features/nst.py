@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 
 from limbeck.losses.declare import compares
-from limbeck.losses.shapes import by_channel, dimensions, gram, same_positions, same_samples, smaller, unit, wide
+from limbeck.losses.shapes import (
+    by_channel,
+    dimensions,
+    gram,
+    products,
+    same_positions,
+    same_samples,
+    smaller,
+    unit,
+    wide,
+)
 
 TINY = 1e-24  # the squared length below which a channel is taken for 0
 
@@ -49,9 +59,7 @@ def nst(student: Tensor, teacher: Tensor) -> Tensor:
     if positions * (ours + theirs) <= ours * ours + ours * theirs + theirs * theirs:
         student, teacher = unit(student), unit(teacher)
         return _squared(gram(student.mT) / ours - gram(teacher.mT) / theirs)
-    own, other = gram(student), gram(teacher)
-    # In this order the gradient of maps that lie channels-last lies so too, and is not copied on its way back.
-    cross = (teacher @ student.mT).mT
+    (own, cross), other = products(student, teacher), gram(teacher)
     s, t = _one_over_length(own), _one_over_length(other)  # no pass over the features to make them of length 1
     within = _squared(own * s * s.mT) / ours**2 + _squared(other * t * t.mT) / theirs**2
     return within - 2 * _squared(cross * s * t.mT) / (ours * theirs)

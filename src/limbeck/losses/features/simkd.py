@@ -6,7 +6,7 @@ from torch import Tensor
 
 from limbeck.errors import ModelError
 from limbeck.losses.declare import compares
-from limbeck.losses.shapes import dimensions, same_samples, smaller, wide
+from limbeck.losses.shapes import dimensions, mean_square, same_samples, smaller, wide
 
 
 @compares("last_stage", same=True, weight=1.0, equal=0.0)
@@ -49,4 +49,4 @@ def simkd(student: Tensor, teacher: Tensor) -> Tensor:
             f"{tuple(teacher.shape)}",
             cure="make the student with limbeck.models.reuse.reuse_classifier, and read its layer 'projector'",
         )
-    return (student - teacher).square().flatten(1).mean(1)
+    return mean_square(student - teacher)

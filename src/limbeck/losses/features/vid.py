@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from limbeck.errors import ModelError, RecipeError
 from limbeck.losses.declare import compares
-from limbeck.losses.shapes import by_channel, dimensions, same_positions, same_samples, smaller, wide
+from limbeck.losses.shapes import by_channel, dimensions, mean_square, same_positions, same_samples, smaller, wide
 
 LEAST = 1e-5
 
@@ -93,7 +93,7 @@ class VID(nn.Module):
             )
         row = student.unsqueeze(2).to(self.raw_variance.dtype)  # positions in one row: channels-last if the map was
         expected = self.mean(row).squeeze(2)
-        squares = (teacher - expected).square().mean(2)  # one variance for a channel: divide once for all positions
+        squares = mean_square(teacher - expected, (2,))  # one variance for a channel: divide once for all positions
         variance = self.variance()
         return 0.5 * (squares / variance + variance.log()).mean(1)
 

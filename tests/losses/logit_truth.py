@@ -96,7 +96,7 @@ TRUTH: dict[str, Callable[..., float]] = {
     one.__name__: one for one in (bernoulli_kl, dkd, jsd, kl, logit_mse, nkd, reverse_kl, teacher_free, wsld)
 }
 LABELED = ("dkd", "nkd", "teacher_free", "wsld")  # take a target
-STANDARDIZE = ("dkd", "dist", "jsd", "kl", "nkd", "reverse_kl", "wsld")
+STANDARDIZE = ("dkd", "dist", "jsd", "kl", "logit_mse", "nkd", "reverse_kl", "wsld")
 
 
 def truth(name: str, student: np.ndarray, teacher: np.ndarray, target: np.ndarray, **hyper: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.errors import RecipeError
 from limbeck.losses.declare import compares
-from limbeck.losses.logits.soften import above_zero, both, divergence, softened
+from limbeck.losses.logits.soften import above_zero, both, divergence, softened, standardized
 
 
 @compares("logits", weight=1.0, equal=0.0, invariant=("shift",))
@@ -151,7 +151,9 @@ def jsd(
 
 
 @compares("logits", weight=0.1, equal=0.0, invariant=("shift",))
-def logit_mse(student: Tensor, teacher: Tensor, *, axis: int = 1, mask: Tensor | None = None) -> Tensor:
+def logit_mse(
+    student: Tensor, teacher: Tensor, *, standardize: bool = False, axis: int = 1, mask: Tensor | None = None
+) -> Tensor:
     """Mean squared difference of centered logits: regression on what comes before the softmax.
 
     ``(1/C) Σ_c (d_c - mean(d))²`` with ``d = z_s - z_t``. Logits are centered by row, because a number added to all of
@@ -162,6 +164,7 @@ def logit_mse(student: Tensor, teacher: Tensor, *, axis: int = 1, mask: Tensor |
     Args:
         student: logits ``[B, C]`` or ``[B, C, H, W]``, C ≥ 2.
         teacher: logits of the same shape; a constant.
+        standardize: compare z-scores of the rows, as of :func:`kl`; the value is then 2 (1 - their correlation).
         axis, mask: as of :func:`kl`.
 
     Returns:
@@ -176,8 +179,13 @@ def logit_mse(student: Tensor, teacher: Tensor, *, axis: int = 1, mask: Tensor |
         >>> z_s, z_t = torch.tensor([[4.0, 2.0]]), torch.tensor([[0.0, 0.0]])
         >>> logit_mse(z_s, z_t)  # (4, 2) is (1, -1) when centered
         tensor([1.])
+        >>> z_s, z_t = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[5.0, 1.0, 0.0]])
+        >>> logit_mse(z_s, z_t, standardize=True)  # the correlation of (-1, 0, 1) and (3, -1, -2) is -.9449
+        tensor([3.8898])
     """
     z_s, z_t = both("logit_mse", student, teacher, axis=axis, mask=mask)
+    if standardize:
+        z_s, z_t = standardized(z_s, axis), standardized(z_t, axis)
     difference = z_s - z_t
     return (difference - difference.mean(axis, keepdim=True)).square().mean(axis)
 

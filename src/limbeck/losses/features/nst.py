@@ -66,7 +66,9 @@ def nst(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _one_over_length(products: Tensor) -> Tensor:
-    squares = products.diagonal(dim1=1, dim2=2).unsqueeze(2)
+    # Not diagonal(): torch 2.15's inductor compiles its gradient wrongly here.
+    itself = torch.eye(products.shape[1], dtype=torch.bool, device=products.device)
+    squares = torch.where(itself, products, 0.0).sum(2, keepdim=True)
     return torch.where(squares > TINY, squares, 1.0).rsqrt()
 
 

@@ -16,9 +16,9 @@ SRC = Path(limbeck.__file__).parent
 
 # From low to high; a room imports only from rooms of a lower number, and from itself.
 ORDER = [
-    ("errors",), ("losses",), ("outputs", "taps", "adapters"), ("files",), ("data",), ("models",), ("pairing",), ("teachers",),
-    ("store",), ("objective",), ("conformance",), ("training",), ("evaluation",), ("compress",), ("tasks",), ("report",), ("recipe",),
-    ("doctor",), ("pipeline",),
+    ("errors",), ("losses",), ("outputs", "taps", "adapters"), ("files",), ("data",), ("models",), ("pairing",),
+    ("teachers",), ("store",), ("objective",), ("conformance",), ("training",), ("evaluation",), ("compress",),
+    ("tasks",), ("report",), ("recipe",), ("doctor",), ("pipeline",),
     ("cli", "__main__"),
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -218,9 +218,13 @@ def test_the_models_are_left_as_they_were() -> None:
     assert [part.training for part in module.modules()] == modes
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-    with pytest.raises(ModelError, match=r"the teacher: Sequential does not run on inputs of shape 3×9×9: RuntimeError"):
+    with pytest.raises(
+        ModelError, match=r"the teacher: Sequential does not run on inputs of shape 3×9×9: RuntimeError"
+    ):
         pairs_of(module, net(4, 5), side=8, theirs=9)
-    with pytest.raises(ModelError, match=r"the student: Sequential does not run on inputs of shape 3×9×9: RuntimeError"):
+    with pytest.raises(
+        ModelError, match=r"the student: Sequential does not run on inputs of shape 3×9×9: RuntimeError"
+    ):
         pairs_of(net(4, 5), module, side=9, theirs=8)
     assert [part.training for part in module.modules()] == modes
 

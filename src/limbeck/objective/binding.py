@@ -112,7 +112,8 @@ def bind(objective: Objective, scene: Scene, *, rehearse: bool = False) -> Objec
 def told(objective: Objective) -> list[str]:
     """A line for each pair of layers that the terms of a bound objective read, with its adapter and what that costs."""
     return [
-        f"term '{name}': teacher's {theirs}, student's {own}: {how}" for name, theirs, own, how in layers_read(objective)
+        f"term '{name}': teacher's {theirs}, student's {own}: {how}"
+        for name, theirs, own, how in layers_read(objective)
     ]
 
 

@@ -64,8 +64,8 @@ def gain(cells: Cells, name: str, which: str) -> Interval | None:
 def table(cells: Cells, ranked: Sequence[str]) -> list[str]:
     lines = [
         "| method | seeds | test, last epoch | to control, points | test, selected epoch | to control, points | "
-        "validation, selected | parameters | beside the student | time to control |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "validation, selected | parameters | beside the student |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in ranked:
         seeds = cells[name]
@@ -80,16 +80,9 @@ def table(cells: Cells, ranked: Sequence[str]) -> list[str]:
             percent(mean(seeds, "selected", "validation")),
             count(one["parameters"]),
             count(one["beside"]) if one["beside"] else "–",
-            f"{relative(cells, name):.2f}",
         ]
         lines.append(f"| {' | '.join(row)} |")
     return lines
-
-
-def relative(cells: Cells, name: str) -> float:
-    """Seconds of training against the control's, all seeds; other work ran beside them."""
-    times = [sum(one["seconds"] for one in cells[key].values()) / len(cells[key]) for key in (name, CONTROL)]
-    return times[0] / times[1]
 
 
 def told(found: Interval | None) -> str:
@@ -138,7 +131,7 @@ def drawn(cells: Cells, ranked: Sequence[str]) -> str:
         if CONTROL in cells:
             axes.axvline(100 * mean(cells[CONTROL], "last", "test"), color="#D55E00", linestyle=":", linewidth=1)
         axes.set_yticks(range(len(ranked)), list(reversed(ranked)))
-        axes.set_xlabel("test accuracy at the last epoch, %: mean, 95 % interval of the seeds, and each seed")
+        axes.set_xlabel("test accuracy at the last epoch, %: mean, 95 % interval, seeds")
         axes.grid(axis="x", alpha=0.25)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")

@@ -25,7 +25,13 @@ TARGET = torch.tensor([0, 2, -1, 1, 2, 3])
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in EACH),
     *((name, {"temperature": t}) for name in EACH if name != "logit_mse" for t in (0.5, 1.0, 3.0, 20.0)),
-    *((name, {"standardize": True, "temperature": t}) for name in STANDARDIZE if name != "dist" for t in (1.0, 2.0)),
+    *(
+        (name, {"standardize": True, "temperature": t})
+        for name in STANDARDIZE
+        if name not in ("dist", "logit_mse")
+        for t in (1.0, 2.0)
+    ),
+    ("logit_mse", {"standardize": True}),
     *(("jsd", {"beta": beta}) for beta in (0.0, 0.1, 0.9, 1.0)),
     *(("dkd", {"alpha": a, "beta": b}) for a, b in ((0.0, 1.0), (1.0, 0.0), (2.0, 0.5))),
     *(("nkd", {"gamma": gamma}) for gamma in (0.0, 3.5)),

@@ -34,7 +34,9 @@ class Precision:
         return torch.autocast(self.device.type, dtype=_TYPES.get(self.name), enabled=self.name != "fp32")
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a module to the device and memory format, in place."""
+        """Move a module to the device and memory format, in place; on the CPU, have what its steps free kept."""
+        if self.device.type == "cpu":
+            keep_freed()
         if self.channels_last:
             return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return module.to(self.device)
@@ -122,7 +124,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def choose(device: str = "auto", precision: str = "auto", *, fast: bool = True) -> Precision:
-    """Choose device, precision and memory format; on the CPU, have freed memory kept, see :func:`keep_freed`.
+    """Choose device, precision and memory format.
 
     Args:
         device: ``auto`` or a device's name.
@@ -134,8 +136,6 @@ def choose(device: str = "auto", precision: str = "auto", *, fast: bool = True) 
         Precision(device=device(type='cpu'), name='fp32', channels_last=False)
     """
     where = find_device(device)
-    if where.type == "cpu":
-        keep_freed()
     if precision == "auto":
         if not fast:
             precision = "fp32"

@@ -85,6 +85,21 @@ class Pairing:
         found = [*((pair, "stage") for pair in self.stages), *([(self.pooled, "pooled")] if self.pooled else [])]
         return [self._row(pair, site) for pair, site in found]
 
+    def cells(self, *costs: str) -> list[list[str]]:
+        """The rows as text, for a table: site, layer and shape of both models, adapter, and its ``costs``."""
+        return [
+            [
+                row["site"],
+                row["teacher"],
+                by(row["teacher_shape"]),
+                row["student"],
+                by(row["student_shape"]),
+                row["adapter"],
+                *("–" if row[key] is None else f"{row[key]:,}" for key in costs),
+            ]
+            for row in self.rows()
+        ]
+
     def _row(self, pair: tuple[str, str], site: str) -> dict[str, Any]:
         theirs, own = (of[address] for of, address in zip(self.shapes, pair, strict=True))
         also = [name for name in ("middle", "last") if site == "stage" and getattr(self, name) == pair]
@@ -103,19 +118,7 @@ class Pairing:
         return len(self.stages)
 
     def __str__(self) -> str:
-        heads = ["site", "teacher", "shape", "student", "shape", "adapter", "parameters"]
-        lines = [heads] + [
-            [
-                row["site"],
-                row["teacher"],
-                by(row["teacher_shape"]),
-                row["student"],
-                by(row["student_shape"]),
-                row["adapter"],
-                "–" if row["parameters"] is None else f"{row['parameters']:,}",
-            ]
-            for row in self.rows()
-        ]
+        lines = [["site", "teacher", "shape", "student", "shape", "adapter", "parameters"], *self.cells("parameters")]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

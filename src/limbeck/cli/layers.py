@@ -169,26 +169,12 @@ def _show_layers(about: dict[str, Any], module: nn.Module, found: list[Layer], s
 
 
 def _show_pairs(about: dict[str, Any], found: Pairing, as_json: bool) -> None:
-    rows = found.rows()
     if as_json:
-        print_json({**about, "pairs": rows, "notes": found.notes})
+        print_json({**about, "pairs": found.rows(), "notes": found.notes})
         return
-    from limbeck.pairing import by
     from limbeck.pipeline.tables import print_table
 
     heads = ["site", "teacher's layer", "shape", "student's layer", "shape", "adapter", "parameters", "MACs"]
-    cells = [
-        [
-            row["site"],
-            row["teacher"],
-            by(row["teacher_shape"]),
-            row["student"],
-            by(row["student_shape"]),
-            row["adapter"],
-            *("–" if row[key] is None else f"{row[key]:,}" for key in ("parameters", "macs")),
-        ]
-        for row in rows
-    ]
-    print_table(heads, cells)
+    print_table(heads, found.cells("parameters", "macs"))
     for note in found.notes:
         typer.echo(f"Note: {note}.")

@@ -214,7 +214,7 @@ def _run_training(
     scene = Scene(
         student=module,
         preparation=candidate.preparation,
-        teacher=teacher,
+        teacher=teacher.placed(lambda one: one.to("cpu")) if teacher and objective.waits else teacher,
         inputs=some_inputs(split),
         targets=split.targets,
         classes=len(context.experiment.data.classes),

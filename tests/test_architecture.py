@@ -17,7 +17,7 @@ SRC = Path(limbeck.__file__).parent
 # From low to high; a room imports only from rooms of a lower number, and from itself.
 ORDER = [
     ("errors",), ("losses",), ("outputs", "taps", "adapters"), ("files",), ("data",), ("models",), ("pairing",),
-    ("teachers",), ("store",), ("objective",), ("conformance",), ("training",), ("evaluation",), ("compress",),
+    ("teachers",), ("objective",), ("conformance",), ("training",), ("evaluation",), ("store",), ("compress",),
     ("tasks",), ("report",), ("recipe",), ("doctor",), ("pipeline",),
     ("cli", "__main__"),
 ]  # fmt: skip

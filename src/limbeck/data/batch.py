@@ -43,6 +43,8 @@ class Batch:
         target: int64 ``[B]``; -1 means no label.
         mixed: what the samples were mixed with; None: nothing.
         counted: False: a stand-in for a process that got no sample of a small batch; its samples are another's.
+        view: int64 ``[B]``, the numbers of the views, where they are seen again; None: each is seen once.
+        pixels: int64 ``[B]``, :func:`limbeck.data.replay.pixel_checksum` of the inputs; None: not asked for.
 
     Example:
         >>> len(Batch(torch.arange(4), torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)).narrow(1, 2))
@@ -54,6 +56,8 @@ class Batch:
     target: Tensor
     mixed: Mixed | None = None
     counted: bool = True
+    view: Tensor | None = None
+    pixels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -62,7 +66,19 @@ class Batch:
         """The samples ``start`` to ``start + length``."""
         stop = start + length
         mixed = self.mixed.narrow(start, length) if self.mixed else None
-        return Batch(self.index[start:stop], self.inputs[start:stop], self.target[start:stop], mixed, self.counted)
+        view, pixels = (None if one is None else one[start:stop] for one in (self.view, self.pixels))
+        inputs, target = self.inputs[start:stop], self.target[start:stop]
+        return Batch(self.index[start:stop], inputs, target, mixed, self.counted, view, pixels)
+
+    def address(self, samples: int) -> Tensor:
+        """Where a store keeps what was said of each view: its number times the samples of the split, plus its own.
+
+        Example:
+            >>> x = torch.zeros(2, 1)
+            >>> Batch(torch.tensor([0, 3]), x, x[:, 0].long(), view=torch.tensor([2, 0])).address(samples=10)
+            tensor([20,  3])
+        """
+        return self.index if self.view is None else self.view * samples + self.index
 
     def right(self, guess: Tensor) -> tuple[float, float]:
         """How many guesses ``[B]`` are right, and of how many labels; a mixed sample's two count by their shares.

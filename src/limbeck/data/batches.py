@@ -11,9 +11,10 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from limbeck.data.batch import Batch, Mixed
+from limbeck.data.batch import Batch
 from limbeck.data.datasets import LoaderSplit
 from limbeck.data.order import reseeded
+from limbeck.data.replay import Replay, Seer, pixel_checksum
 from limbeck.data.sampling import Sampler, repeats
 from limbeck.data.split import Split
 from limbeck.data.views import Views
@@ -47,6 +48,8 @@ def batches(
     stop: int | None = None,
     workers: int = 0,
     part: tuple[int, int] = (0, 1),
+    replay: Replay | None = None,
+    checked: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch, in order.
 
@@ -66,10 +69,12 @@ def batches(
             a Dataset are seeded by (seed, epoch, batch number), so they too come out the same.
         part: ``(number, count)``: only this of ``count`` pieces of every batch, each of 2 samples or more. Of a batch
             that is too small for that, the last ones get a stand-in that is not ``counted``.
+        replay: the same few views over and over, which then do not depend on ``seed``; None: new ones in every epoch.
+        checked: compute the checksums of the inputs, see :attr:`limbeck.data.batch.Batch.pixels`.
 
     Raises:
         RecipeError: if ``batch_size`` is below 1, or views or balanced sampling are asked for where samples have no
-            address.
+            address, or a replay where they are not the same each time.
 
     Example:
         >>> split = Split(torch.zeros(5, 1), [0] * 5, ["a"], "train")
@@ -80,6 +85,7 @@ def batches(
         asked = "view of them can be made" if views is not None and not views.identity else ""
         asked = asked or ("order of them drawn" if sampling != "none" else "")
         asked = asked or ("batch of them divided among processes" if part[1] > 1 else "")
+        asked = asked or ("view of them seen again" if replay is not None else "")
         if asked:
             raise RecipeError(
                 f"split '{split.name}' is a DataLoader: its samples have no address, so no {asked}",
@@ -87,9 +93,15 @@ def batches(
             )
         yield from islice(split.stream(), start, stop)
         return
+    if replay is not None and not split.replayable:
+        raise RecipeError(
+            f"split '{split.name}' has random transforms of its own, so no view of it can be seen again",
+            cure="take the random transforms out of the Dataset and give them as views",
+        )
     sampler = Sampler(split.targets, sampling)
     order = sampler.order(seed, epoch) if shuffle else torch.arange(len(split))
-    maker = _Maker(split, sampler, order, _bounds(len(split), batch_size), views or Views(), seed, epoch, part)
+    see = Seer(split, sampler, views or Views(), seed if replay is None else replay.seed)
+    maker = _Maker(see, order, _bounds(len(split), batch_size), seed, epoch, part, replay, checked)
     numbers = range(start, len(maker) if stop is None else stop)
     if workers == 0:
         for number in numbers:
@@ -100,14 +112,14 @@ def batches(
 
 @dataclass(frozen=True)
 class _Maker:
-    split: Split
-    sampler: Sampler
+    see: Seer
     order: Tensor
     bounds: list[tuple[int, int]]
-    views: Views
     seed: int
     epoch: int
     part: tuple[int, int] = (0, 1)
+    replay: Replay | None = None
+    checked: bool = False
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -115,27 +127,20 @@ class _Maker:
     @cached_property
     def numbers(self) -> Tensor:
         """The number of the view at each place of the order."""
-        if not self.sampler.balanced:
-            return torch.full((len(self.order),), self.epoch)
-        return self.epoch + (repeats(self.order) << 32)
+        if not self.see.sampler.balanced:
+            numbers = torch.full((len(self.order),), self.epoch)
+            return numbers if self.replay is None else self.replay.number(numbers)
+        again = repeats(self.order)
+        return self.epoch + (again << 32) if self.replay is None else self.replay.number(self.epoch + again)
 
     def __getitem__(self, number: int) -> Batch:
         start, stop, counted = _piece(*self.bounds[number], *self.part)
         index, view = self.order[start:stop], self.numbers[start:stop]
         address = (self.seed, self.epoch, number, *self.part[: 1 if self.part[0] else 0])
-        own = nullcontext() if self.split.replayable else reseeded(*address)
-        with own:
-            inputs, target = self._seen(index, view)
-            if not self.views.mixes:
-                return Batch(index, inputs, target, counted=counted)
-            partner = self.views.partners(self.sampler, seed=self.seed, sample=index, view=view)
-            partners, labels = self._seen(partner, view)
-        inputs, share = self.views.mix(inputs, partners, seed=self.seed, sample=index, view=view)
-        return Batch(index, inputs, target, Mixed(labels, share), counted)
-
-    def _seen(self, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, target = self.split.fetch(index)
-        return self.views(inputs, seed=self.seed, sample=index, view=view), target
+        with nullcontext() if self.see.split.replayable else reseeded(*address):
+            inputs, target, mixed = self.see(index, view)
+        pixels = pixel_checksum(inputs) if self.checked else None
+        return Batch(index, inputs, target, mixed, counted, None if self.replay is None else view, pixels)
 
 
 def _bounds(size: int, batch_size: int) -> list[tuple[int, int]]:

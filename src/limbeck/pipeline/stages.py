@@ -267,8 +267,9 @@ def _depends(
         settings = asdict(candidate.settings)
         for key in ("workers", "checkpoint_seconds", "device", "precision", "fast"):
             settings.pop(key)
-        if not settings["compile"]:  # as before there was a choice
-            settings.pop("compile")
+        for key in ("compile", "replay"):  # as before there was a choice
+            if not settings[key]:
+                settings.pop(key)
         chosen = choose(candidate.settings.device, candidate.settings.precision, fast=candidate.settings.fast)
         settings["computed"] = [chosen.device.type, chosen.name, chosen.channels_last]
         if candidate.settings.select in ("f1", "auc", "average_precision"):  # these are of the positive class

@@ -6,7 +6,7 @@ from limbeck.teachers.ensemble import Ensemble, as_teacher, reading
 from limbeck.teachers.estimator import SklearnTeacher
 from limbeck.teachers.modules import FunctionTeacher, ModuleTeacher, evaluating
 from limbeck.teachers.onnx import OnnxTeacher
-from limbeck.teachers.protocol import Normalize, Place, Teacher
+from limbeck.teachers.protocol import Keeps, Normalize, Place, Teacher, asked
 from limbeck.teachers.recorded import Recorded
 from limbeck.teachers.reordered import reordered
 
@@ -14,6 +14,7 @@ __all__ = [
     "EmaTeacher",
     "Ensemble",
     "FunctionTeacher",
+    "Keeps",
     "ModuleTeacher",
     "Normalize",
     "OnnxTeacher",
@@ -22,6 +23,7 @@ __all__ = [
     "SklearnTeacher",
     "Teacher",
     "as_teacher",
+    "asked",
     "check_logits",
     "detect_probabilities",
     "evaluating",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -25,13 +24,14 @@ from limbeck.files import Journal, remove_strays
 from limbeck.objective import Objective
 from limbeck.outputs import Outputs
 from limbeck.taps import Tap
-from limbeck.teachers import Teacher
+from limbeck.teachers import Keeps, Teacher, asked
 from limbeck.training.distributed import world
 from limbeck.training.gather import joined
 from limbeck.training.interrupt import StopSignal
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.precision import Precision, choose
 from limbeck.training.progress import Reporter, Silent
+from limbeck.training.selection import selection
 from limbeck.training.settings import Settings
 from limbeck.training.state import Follower, State, average
 from limbeck.training.transfer import Backbone
@@ -137,6 +137,7 @@ class _Keeper:
 
     def __init__(self, state: State, path: Path, job: Job, stop: StopSignal) -> None:
         self._state, self._path, self._key, self._stop = state, path, job.key, stop
+        self._kept = job.teacher if isinstance(job.teacher, Keeps) else None
         self._every = job.settings.checkpoint_seconds
         self._time = time.monotonic()
         self._leaving = False
@@ -159,6 +160,8 @@ class _Keeper:
     epoch_done = step_done
 
     def _save(self) -> None:
+        if self._kept is not None:
+            self._kept.flush()
         self._state.save(self._path, self._key)
         self._time = time.monotonic()
 
@@ -213,6 +216,8 @@ def _epoch(job: Job, state: State, precision: Precision, keeper: _Keeper) -> Non
         start=progress.batch,
         workers=settings.workers,
         part=(world().rank, world().size),
+        replay=settings.replay,
+        checked=isinstance(job.teacher, Keeps),
     )
     began = time.monotonic()
     for batch in stream:
@@ -290,7 +295,7 @@ def _forward(
     inputs, target = precision.inputs(batch.inputs), batch.target.to(precision.device)
     with precision.autocast():
         student = Outputs.of(state.called(job.preparation(inputs)))
-        teacher = job.teacher(inputs, batch.index) if job.objective.needs_teacher and job.teacher else None
+        teacher = asked(job.teacher, batch, inputs) if job.objective.needs_teacher and job.teacher else None
     student = replace(student, features=state.tap.read())
     loss, terms = job.objective(
         student,
@@ -342,7 +347,7 @@ def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
     progress, settings = state.progress, job.settings
     metrics = world().agreed(job.validate(state.evaluated))
     state.module.train()
-    score = _score(settings, metrics)
+    score = selection(settings, metrics)
     least = settings.early_stopping.min_delta if settings.early_stopping else 0.0
     if progress.reference is None or score[0] > progress.reference + least:
         progress.reference, progress.waited = score[0], 0
@@ -358,16 +363,6 @@ def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
     progress.epoch, progress.batch = progress.epoch + 1, 0
     if settings.early_stopping and progress.waited >= settings.early_stopping.patience:
         progress.stopped = True
-
-
-def _score(settings: Settings, metrics: Mapping[str, float | None]) -> tuple[float, float]:
-    """What is largest for the best epoch: the selected metric, then the loss; what is not a number counts as worst."""
-    score, loss = _known(metrics.get(settings.select), -math.inf), -_known(metrics.get("loss"), math.inf)
-    return (loss, 0.0) if settings.select == "loss" or settings.select not in metrics else (score, loss)
-
-
-def _known(value: float | None, worst: float) -> float:
-    return worst if value is None or math.isnan(value) else value
 
 
 def _line(job: Job, state: State, metrics: Mapping[str, float | None], better: bool) -> dict[str, Any]:

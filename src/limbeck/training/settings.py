@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from limbeck.data.replay import Replay
 from limbeck.data.views import Views
 
 
@@ -72,6 +73,8 @@ class Settings:
         transfer: train the head first and the backbone at a lower rate, or None: all alike.
         ema: decay of an exponential moving average of the weights that is evaluated and kept instead, or None.
         views: augmentation of the training inputs.
+        replay: see the same few views over and over, as a store of teacher outputs keeps them; None: new ones in
+            every epoch.
         sampling: ``none``: each training sample once an epoch; ``balanced``: drawn with replacement, so that classes
             are equally likely; samples without a label keep their part.
         workers: processes that prepare batches; the batches are the same at any number.
@@ -93,6 +96,7 @@ class Settings:
     transfer: Transfer | None = None
     ema: float | None = None
     views: Views = field(default_factory=Views)
+    replay: Replay | None = None
     sampling: Literal["none", "balanced"] = "none"
     workers: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

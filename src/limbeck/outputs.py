@@ -13,6 +13,8 @@ from torch import Tensor
 from limbeck.errors import ModelError
 from limbeck.losses.shapes import wide
 
+NOTHING = -1e30  # a logit of what weighs nothing: a divergence of -inf would be 0 times infinity
+
 
 @dataclass(frozen=True)
 class Top:
@@ -51,7 +53,8 @@ class Top:
         rest = self.rest.get(temperature)
         if rest is None:
             raise _not_kept(temperature, tuple(self.rest))
-        return torch.cat([self.logits, temperature * rest.to(self.logits).unsqueeze(1)], dim=1)
+        other = (temperature * rest.to(self.logits)).clamp(min=NOTHING).unsqueeze(1)
+        return torch.cat([self.logits, other], dim=1)
 
     def group(self, logits: Tensor, temperature: float) -> Tensor:
         """Logits ``[B, C]`` of another model in the same K + 1 outcomes: ``[B, K + 1]``, with their gradient.

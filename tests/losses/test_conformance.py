@@ -69,7 +69,7 @@ def test_a_failure_names_property_and_numbers() -> None:
     half.compares = losses.Compares(equal=0.0)  # type: ignore[attr-defined]
     with pytest.raises(ConformanceError) as error:
         check(half)
-    assert "loss 'half' fails 1 of 26 properties" in str(error.value)
+    assert "loss 'half' fails 1 of 28 properties" in str(error.value)
     assert "equal: values at student = teacher, 0.5, and the stated differ by 0.5" in str(error.value)
 
 
@@ -152,6 +152,16 @@ def target_in_place(student: Tensor, *, target: Tensor) -> Tensor:
 def first_sample_counts_double(student: Tensor, teacher: Tensor) -> Tensor:
     value = kl(student, teacher)
     return value * torch.cat([value.new_full((1,), 2.0), value.new_ones(len(value) - 1)])
+
+
+def first_class_counts_double(student: Tensor, teacher: Tensor) -> Tensor:
+    """Right of any number of classes, and not the same in another order of them."""
+    log_s, log_t = widened(student).log_softmax(1), widened(teacher.detach()).log_softmax(1)
+    return ((log_t.exp() - log_s.exp()).square() * torch.tensor([2.0, *[1.0] * (student.shape[1] - 1)])).sum(1)
+
+
+def mean_over_classes(student: Tensor, teacher: Tensor) -> Tensor:
+    return kl(student, teacher, temperature=1.0) / student.shape[1]
 
 
 def uphill(student: Tensor, teacher: Tensor) -> Tensor:
@@ -291,6 +301,13 @@ PLANTED: list[tuple[Any, str, dict[str, Any]]] = [
     (refuses_two, "few_classes", {}),
     (one_column, "other_forms", {"site": "pooled"}),
     (Unlearned, "student_learns", {}),
+    (losses.logit_mse, "grouped", {"grouped": True}),
+    (losses.bernoulli_kl, "grouped", {"grouped": True}),
+    (losses.dist, "grouped", {"grouped": True, "relational": True}),
+    (losses.dkd, "grouped", {"grouped": True, "classes": 3}),
+    (first_class_counts_double, "grouped", {"grouped": True}),
+    (mean_over_classes, "grouped", {"grouped": True}),
+    (kl, "largest_only", {"largest": True}),
     (compiles_otherwise, "compiled", {}),
 ]  # fmt: skip
 

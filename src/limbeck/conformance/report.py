@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from limbeck.conformance import compiled, extremes, gradients, parts, symmetries, values
+from limbeck.conformance import compiled, extremes, gradients, grouping, parts, symmetries, values
 from limbeck.conformance.subject import Broken, Subject
 from limbeck.errors import ConformanceError
 
 Check = Callable[[Subject], Iterator[str]]
-CHECKS: dict[str, Check] = {
-    one.__name__: one for theme in (values, gradients, extremes, parts, symmetries, compiled) for one in theme.CHECKS
-}
+_THEMES = (values, gradients, extremes, parts, symmetries, grouping, compiled)
+CHECKS: dict[str, Check] = {one.__name__: one for theme in _THEMES for one in theme.CHECKS}
 
 
 @dataclass(frozen=True)

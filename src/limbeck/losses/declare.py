@@ -32,6 +32,10 @@ class Compares:
         batch: least number of samples that give a gradient; fewer give 0.
         dense: logits are ``[B, C, H, W]``.
         held: a part of the value that depends on the student is a constant in the gradient, as the method wants it.
+        grouped: a divergence of softened probabilities that may also be computed between groups of classes, so that of
+            a teacher with many classes the largest logits and the weight of the rest suffice; it is then at most what
+            it is of all classes. A loss with ``standardize`` is so without it.
+        largest: of the teacher's logits it only looks which is the largest.
 
     Example:
         >>> Compares("pooled", same=False).adapted, Compares("last_stage").adapted
@@ -48,6 +52,8 @@ class Compares:
     batch: int = 1
     dense: bool = False
     held: bool = False
+    grouped: bool = False
+    largest: bool = False
 
     @property
     def adapted(self) -> bool:

@@ -71,7 +71,7 @@ def cross_entropy(
     return value * weights[target.clamp(min=0)]
 
 
-@compares("logits", invariant=("shift",))
+@compares("logits", invariant=("shift",), largest=True)
 def hard_labels(
     student: Tensor,
     teacher: Tensor,

@@ -67,4 +67,6 @@ def bad_rows(value: Tensor) -> list[int]:
 
 def _bad(outputs: Outputs) -> dict[str, list[int]]:
     named = {"logits": outputs.logits, **{f"features '{name}'": one for name, one in outputs.features.items()}}
+    if outputs.top is not None:
+        named |= {f"weight of the rest at temperature {at:g}": one for at, one in outputs.top.rest.items()}
     return {name: rows for name, one in named.items() if (rows := bad_rows(one))}

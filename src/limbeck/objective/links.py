@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ModelError, nearest
 from limbeck.losses.declare import declared
-from limbeck.losses.shapes import wide
+from limbeck.losses.shapes import same_shape, wide
 from limbeck.outputs import Outputs
 
 
@@ -62,7 +63,7 @@ class Link:
             gather: joins the samples of all processes, for a loss that compares them with each other.
         """
         if not self.student:
-            given = [student.logits] + ([] if teacher is None else [teacher.logits_at(temperature)])
+            given = self._logits(student, teacher, temperature, arguments.get("mask"))
             return self.loss(*self._joined(given, gather), **self._with(arguments, gather))
         theirs = [] if teacher is None else [_read(teacher, one, "teacher") for one in self.teacher]
         own = [_read(student, one, "student") for one in self.student]
@@ -77,6 +78,20 @@ class Link:
     def relational(self) -> bool:
         """Whether samples are compared with each other."""
         return declared(self.loss).relational
+
+    def _logits(
+        self, student: Outputs, teacher: Outputs | None, temperature: float, mask: Tensor | None
+    ) -> list[Tensor]:
+        """Logits of both: of all classes, or, where the teacher's largest were kept, in their groups."""
+        if teacher is None:
+            return [student.logits]
+        if teacher.top is None or declared(self.loss).largest:
+            return [student.logits, teacher.logits_at(temperature)]
+        own = student.logits
+        same_shape(str(getattr(self.loss, "__name__", type(self.loss).__name__)), own, teacher.logits)
+        if mask is not None:  # what is masked is hidden here: a NaN in the sum over the rest would spoil the gradient
+            own = torch.where(mask.unsqueeze(1), own, 0.0)
+        return [teacher.top.group(own, temperature), teacher.top.grouped(temperature)]
 
     def _joined(self, tensors: list[Tensor], gather: Gather | None) -> list[Tensor]:
         return [gather(one) for one in tensors] if gather is not None and self.relational else tensors

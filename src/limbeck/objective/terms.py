@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -79,6 +79,23 @@ class Term:
         """Whether it must be bound to models before it can be computed."""
         return not self.links and (self.place != "logits" or isinstance(self.loss, nn.Module) or built(self.loss))
 
+    @property
+    def reads(self) -> Literal["nothing", "largest", "groups", "all"]:
+        """What of the teacher's logits it has to be given: which is the largest, groups of classes, or all."""
+        says = self.compares
+        if not self.needs_teacher or self.place != "logits":
+            return "nothing"
+        if says.largest:
+            return "largest"
+        # A label's class may be one of the rest; standardized logits depend on the spread of all.
+        whole = "target" in self.declared or self.settings.get("standardize") or not says.grouped
+        return "all" if whole else "groups"
+
+    @property
+    def temperature(self) -> float:
+        """At which it softens logits; 1 if the loss says nothing of it."""
+        return float(self.settings.get("temperature", 1.0))
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All hyperparameters, those left at the loss's default too."""
@@ -114,12 +131,13 @@ class Term:
         arguments = {key: value for key, value in given.items() if key in self.declared}
         if not built(self.loss):
             arguments |= self.hyper
-        temperature = float(self.settings.get("temperature", 1.0))
         heard = teacher if self.needs_teacher else None
+        if heard is not None and heard.top is not None and self.reads == "all":
+            raise needs_all(self, heard.logits.shape[1], heard.top.ids.shape[1])
 
         def computed() -> Tensor:
             links = self.links or (Link(self.loss),)
-            values = [link(student, heard, arguments, temperature=temperature, gather=gather) for link in links]
+            values = [link(student, heard, arguments, temperature=self.temperature, gather=gather) for link in links]
             return sum(values[1:], values[0])
 
         return guarded(self.name, computed, student.logits) if self.foreign else computed()
@@ -239,6 +257,18 @@ def hard_labels(weight: float = 1.0, **hyper: Any) -> Term:
         (True, False)
     """
     return term(_hard_labels, weight, **hyper)
+
+
+def needs_all(one: Term, classes: int, top: int) -> RecipeError:
+    """That a term's loss can not be computed from a teacher's largest logits."""
+    standardized = one.compares.grouped and one.settings.get("standardize")
+    why = "with standardize: true " if standardized else ""
+    largest = "largest" if top == 1 else f"{top} largest"
+    return RecipeError(
+        f"term '{one.name}' {why}needs the teacher's logits of all {classes} classes, and the {largest} of each sample "
+        "are kept",
+        cure=f"keep all of them with top: {classes}, or use kl{' as it is' if standardized else ''}",
+    )
 
 
 def described(one: Term) -> dict[str, Any]:

@@ -37,6 +37,7 @@ _PUBLIC: dict[str, str | None] = {
     "term": "limbeck.objective",
     "predict_images": "limbeck.compress",
     "Recipe": "limbeck.recipe.recipe",
+    "Store": "limbeck.store",
     "Result": "limbeck.pipeline.result",
     "born_again": "limbeck.pipeline.modes.calls",
     "chain": "limbeck.pipeline.modes.calls",

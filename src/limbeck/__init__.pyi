@@ -22,6 +22,7 @@ from .pipeline.modes.calls import mutual as mutual
 from .pipeline.modes.calls import self_distill as self_distill
 from .pipeline.result import Result as Result
 from .recipe.recipe import Recipe as Recipe
+from .store import Store as Store
 from .teachers import Ensemble as Ensemble
 from .teachers import FunctionTeacher as FunctionTeacher
 from .teachers import ModuleTeacher as ModuleTeacher

@@ -6,6 +6,7 @@ flushed too where the platform can do that. So a killed process leaves the old f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -167,6 +168,13 @@ def describe(path: str | Path) -> dict[str, Any]:
     return {"bytes": Path(path).stat().st_size, "sha256": sha256(path)}
 
 
+def remove_file(path: str | Path) -> None:
+    """Remove a file that is not needed any more; one that is not there, or can not be removed, is left."""
+    if not _silent:
+        with suppress(OSError):
+            Path(path).unlink()
+
+
 def remove_strays(folder: str | Path) -> None:
     """Remove the temporary files that a killed process left in a folder."""
     if _silent:
@@ -245,6 +253,63 @@ class Journal:
             return []
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
+
+
+class Slots:
+    """A file of a fixed size that is written in place: what a killed process wrote stays, what is missing is zeros.
+
+    Unlike all other files it is not whole until its writer says so, by another file.
+
+    Args:
+        path: of the file; made if it is not there, and given its size.
+        size: in bytes.
+
+    Raises:
+        FileError: if it can not be made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     slots = Slots(Path(folder) / "s.bin", 4)
+        ...     slots.write(1, b"ab")
+        ...     slots.close()
+        ...     (Path(folder) / "s.bin").read_bytes()
+        b'\\x00ab\\x00'
+    """
+
+    def __init__(self, path: str | Path, size: int) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "r+b" if self.path.exists() else "w+b", buffering=0)  # noqa: SIM115
+            if self.path.stat().st_size != size:
+                self._file.truncate(size)
+        except OSError as error:
+            raise _refused(self.path, error) from None
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write ``data`` at ``offset``.
+
+        Raises:
+            FileError: if the disk is full; what was written before is kept.
+        """
+        try:
+            self._file.seek(offset)
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise _refused(self.path, error) from None
+
+    def sync(self) -> None:
+        """Have the system put what was written on the disk."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _refused(self.path, error) from None
+
+    def close(self) -> None:
+        """Close it; a closed file is not written any more."""
+        self._file.close()
 
 
 def make_folder(path: str | Path) -> Path:

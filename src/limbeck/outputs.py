@@ -67,8 +67,9 @@ class Top:
             The logits of the K classes, then ``T logsumexp(z / T)`` over the others; float32, or float64.
         """
         logits = wide(logits)
-        others = logits.scatter(1, self.ids, float("-inf")) / temperature
-        rest = temperature * torch.logsumexp(others, dim=1, keepdim=True)
+        others = logits.scatter(1, self.ids, float("-inf"))
+        peak = others.detach().amax(dim=1, keepdim=True)  # without it the gradient has the rounding of large logits
+        rest = peak + temperature * torch.logsumexp((others - peak) / temperature, dim=1, keepdim=True)
         return torch.cat([logits.gather(1, self.ids), rest], dim=1)
 
 

@@ -36,7 +36,7 @@ def check_kept(
         Traceback (most recent call last):
         limbeck.errors.RecipeError: term 'dkd' needs the teacher's logits of all 1000 classes, and the 10 largest of \
 each sample are kept
-          cure: keep all of them with top: 1000, or use kl
+          cure: keep all of them with top: 0, or use kl
     """
     for one in objective.terms:
         if not one.needs_teacher:

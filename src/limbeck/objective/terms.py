@@ -267,7 +267,7 @@ def needs_all(one: Term, classes: int, top: int) -> RecipeError:
     return RecipeError(
         f"term '{one.name}' {why}needs the teacher's logits of all {classes} classes, and the {largest} of each sample "
         "are kept",
-        cure=f"keep all of them with top: {classes}, or use kl{' as it is' if standardized else ''}",
+        cure=f"keep all of them with top: 0, or use kl{' as it is' if standardized else ''}",
     )
 
 

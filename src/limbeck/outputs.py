@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,11 @@ class Top:
         """
         rest = self.rest.get(temperature)
         if rest is None:
-            raise _not_kept(temperature, tuple(self.rest))
+            raise ModelError(
+                f"the weight of all but the teacher's {self.ids.shape[1]} largest classes was kept for "
+                f"{listed(tuple(self.rest))}, and temperature {temperature:g} is asked for",
+                cure=keep_cure(temperature, tuple(self.rest)),
+            )
         other = (temperature * rest.to(self.logits)).clamp(min=NOTHING).unsqueeze(1)
         return torch.cat([self.logits, other], dim=1)
 
@@ -188,11 +192,24 @@ def _mixed(members: Tensor, weights: Tensor, temperature: float) -> Tensor:
     return temperature * torch.logsumexp(log_p + log_w, dim=0)
 
 
-def _not_kept(temperature: float, there: tuple[float, ...]) -> ModelError:
-    kept = " and ".join(f"{one:g}" for one in sorted(there)) or "none"
+def keep_cure(temperature: float, there: Sequence[float]) -> str:
+    """What to do about a temperature that is not among those that were kept.
+
+    Example:
+        >>> keep_cure(2.0, (4.0, 1.0))
+        'keep it with temperatures: [1, 2, 4], or use temperature 1 or 4'
+    """
     more = ", ".join(f"{one:g}" for one in sorted({*there, temperature}))
-    return ModelError(
-        f"the teacher's largest logits were kept for temperature {kept}, and {temperature:g} is asked for: what all "
-        "other classes weigh there can not be told from them",
-        cure=f"keep them with temperatures: [{more}]" + (f", or use temperature {kept}" if there else ""),
-    )
+    others = " or ".join(f"{one:g}" for one in sorted(there))
+    return f"keep it with temperatures: [{more}]" + (f", or use temperature {others}" if there else "")
+
+
+def listed(temperatures: Sequence[float]) -> str:
+    """Temperatures in words.
+
+    Example:
+        >>> listed((4.0, 1.0)), listed(())
+        ('temperature 1 and 4', 'no temperature')
+    """
+    words = " and ".join(f"{one:g}" for one in sorted(temperatures))
+    return f"temperature {words}" if temperatures else "no temperature"

@@ -8,6 +8,7 @@ from limbeck.errors import RecipeError, nearest
 from limbeck.objective.places import SITES
 from limbeck.objective.terms import Term, needs_all
 from limbeck.objective.weighted import Objective
+from limbeck.outputs import keep_cure, listed
 
 
 def check_kept(
@@ -47,12 +48,10 @@ each sample are kept
         if one.reads == "all":
             raise needs_all(one, classes, top)
         if one.reads == "groups" and one.temperature not in temperatures:
-            kept = " and ".join(f"{at:g}" for at in sorted(temperatures)) or "none"
-            more = ", ".join(f"{at:g}" for at in sorted({*temperatures, one.temperature}))
             raise RecipeError(
-                f"term '{one.name}' softens at temperature {one.temperature:g}, and what the other classes than the "
-                f"{top} largest weigh is kept for temperature {kept}",
-                cure=f"keep it with temperatures: [{more}]" + (f", or use temperature {kept}" if temperatures else ""),
+                f"term '{one.name}' softens at temperature {one.temperature:g}, and the weight of all but the {top} "
+                f"largest classes is kept for {listed(temperatures)}",
+                cure=keep_cure(one.temperature, temperatures),
             )
 
 

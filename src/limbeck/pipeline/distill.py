@@ -19,12 +19,13 @@ from limbeck.doctor import Finding
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective, Term
 from limbeck.pipeline.examine import before
-from limbeck.pipeline.experiment import Candidate, Experiment, from_module, weights_digest
+from limbeck.pipeline.experiment import Candidate, Experiment, from_module
 from limbeck.pipeline.folder import Run
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
 from limbeck.tasks.classification import classification_task
 from limbeck.teachers import Ensemble, Teacher, as_teacher
+from limbeck.teachers.digest import weights_digest
 from limbeck.teachers.ensemble import fitted
 from limbeck.training.distributed import processes
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer

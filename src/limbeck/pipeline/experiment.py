@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -212,30 +211,6 @@ def from_module(module: Any, data: Data, settings: Settings | None) -> Candidate
         return made
 
     return Candidate(getattr(module, "__name__", "model"), make, preparation, settings)
-
-
-def weights_digest(module: nn.Module) -> str:
-    """sha256 over a module's state, by name.
-
-    Example:
-        >>> weights_digest(nn.Linear(2, 1)) == weights_digest(nn.Linear(2, 1))
-        False
-    """
-    return tensors_digest(module.state_dict())
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over tensors, by name.
-
-    Example:
-        >>> tensors_digest({"a": torch.ones(2)}) == tensors_digest({"b": torch.ones(2)})
-        False
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _taught(

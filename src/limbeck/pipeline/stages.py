@@ -20,11 +20,10 @@ from limbeck.pipeline.experiment import (
     Experiment,
     check_fits,
     some_inputs,
-    tensors_digest,
-    weights_digest,
 )
 from limbeck.pipeline.folder import Run, key_of
 from limbeck.teachers import Teacher, reading
+from limbeck.teachers.digest import tensors_digest, weights_digest
 from limbeck.training.loop import CHECKPOINT, Job, fit
 from limbeck.training.precision import choose
 from limbeck.training.progress import Reporter

@@ -13,9 +13,10 @@ from torch import nn
 from limbeck.errors import ModelError, RecipeError
 from limbeck.objective.mutual import MutualObjective
 from limbeck.pipeline.distill import Terms, carried_out, planned
-from limbeck.pipeline.experiment import Candidate, from_module, weights_digest
+from limbeck.pipeline.experiment import Candidate, from_module
 from limbeck.pipeline.modes.alone import members
 from limbeck.pipeline.result import Result
+from limbeck.teachers.digest import weights_digest
 from limbeck.teachers.ema import EmaTeacher
 from limbeck.training.distributed import processes
 

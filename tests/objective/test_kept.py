@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from limbeck.data.batch import Mixed
 from limbeck.errors import ModelError, NumericsError, RecipeError
 from limbeck.losses import TABLE, compares, kl
+from limbeck.models import CifarResNet
 from limbeck.objective import Objective, Scene, bind, check_kept, hard_labels, supervised, temperatures_read, term
 from limbeck.outputs import Outputs
 from limbeck.teachers import ModuleTeacher
@@ -239,7 +240,8 @@ def test_a_loss_without_a_temperature_softens_at_1() -> None:
     def mine(student: Tensor, teacher: Tensor) -> Tensor:
         return kl(student, teacher, temperature=1.0)
 
-    assert temperatures_read(Objective([term(mine), hard_labels(), supervised()])) == (1.0,)
+    assert temperatures_read(Objective([term(mine)])) == (1.0,)
+    assert temperatures_read(Objective([term("kl"), hard_labels(), supervised(), term("teacher_free")])) == (4.0,)
 
 
 # Layers
@@ -276,6 +278,16 @@ def test_a_bound_objective_knows_its_layers() -> None:
     check_kept(bound, 3, 0, (), {"0": 8})
     with pytest.raises(RecipeError, match="reads the teacher's layer '0'"):
         check_kept(bound, 3, 0, (), {"1": 3})
+
+
+def test_a_site_is_the_layer_that_was_found_there() -> None:
+    student, teacher = (CifarResNet((3, 16, 16), 3, depth=8, width=width) for width in (4, 8))
+    scene = Scene(student, lambda x: x, ModuleTeacher(teacher), torch.rand(4, 3, 16, 16), torch.zeros(4).long(), 3)
+    bound = bind(Objective([term("rkd_distance")]), scene)
+    (layer,) = bound.layers("teacher")
+    check_kept(bound, 3, 0, (), [layer])
+    with pytest.raises(RecipeError, match=f"'rkd_distance' reads the teacher's layer '{layer}', .* features of other"):
+        check_kept(bound, 3, 0, (), ["other"])
 
 
 def test_kept_features_are_compared_beside_the_largest_logits() -> None:

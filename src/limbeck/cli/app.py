@@ -15,6 +15,7 @@ import typer
 from limbeck.cli.layers import layers
 from limbeck.cli.leaving import EXIT_CODES, FOUND, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates, together
 from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set
+from limbeck.cli.plan import plan
 from limbeck.cli.show import print_json, show, show_findings, show_sweep
 from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
 
@@ -198,6 +199,7 @@ def predict(
 
 
 app.command()(layers)
+app.command()(plan)
 
 
 @app.command()

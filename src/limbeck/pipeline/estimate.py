@@ -2,82 +2,79 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 
-import torch
-
-from limbeck.data.batches import batches, steps_per_epoch
 from limbeck.data.datasets import LoaderSplit
+from limbeck.data.split import Split
 from limbeck.pipeline.auto import points, short
 from limbeck.pipeline.experiment import Candidate
 from limbeck.pipeline.modes.chain import direct
+from limbeck.pipeline.planning import question, write_plan
+from limbeck.pipeline.rates import Pace, asking, made, pace
 from limbeck.pipeline.reusing import keeps_classifier, resolved
 from limbeck.pipeline.stages import Context
-from limbeck.training.precision import choose
-
-STEPS = 3
+from limbeck.store.plan import in_words
 
 
 def estimate(context: Context) -> float | None:
-    """Say how long the trainings will take, and give the seconds; None where nothing can be tried beforehand."""
-    experiment = context.experiment
-    if isinstance(experiment.data.train, LoaderSplit):
+    """Say how long the trainings will take, and give the seconds; None where nothing can be tried beforehand.
+
+    Where the run has a store, all that was measured is kept as ``plan.json``.
+    """
+    experiment, split = context.experiment, context.experiment.data.train
+    if isinstance(split, LoaderSplit):
         return None
+
+    def tried(candidate: Candidate) -> Pace | None:
+        return pace(candidate, split, experiment.seeds[0]) if candidate.settings else None
+
+    def training(candidate: Candidate) -> float:
+        return _training(candidate, tried(candidate), split)
+
     teachers = [*experiment.candidates, *(one for _, _, one in experiment.between)]
-    seconds = sum(_training(context, candidate) for candidate in teachers)
+    seconds = sum(training(candidate) for candidate in teachers)
     each = 1 + experiment.control + experiment.needs_hard_labels
-    plain = _training(context, experiment.student)
+    own = tried(experiment.student)
+    paces = {"control": own} if own else {}
+    plain = _training(experiment.student, own, split)
     seconds += plain * each * len(experiment.seeds)
     if keeps_classifier(experiment.objective):
-        seconds += (_training(context, resolved(experiment).learner) - plain) * len(experiment.seeds)
+        seconds += (training(resolved(experiment).learner) - plain) * len(experiment.seeds)
+    seconds += _teaching(context, paces)
     count = sum(candidate.settings is not None for candidate in teachers) + each * len(experiment.seeds)
     if experiment.control and experiment.assistants:
-        longer = _training(context, direct(experiment))
+        longer = _training(direct(experiment), own, split)
         count, seconds = count + len(experiment.seeds), seconds + longer * len(experiment.seeds)
     if experiment.search:
         many, shorter = len(points(experiment)), short(experiment.student)
-        search = many * _training(context, shorter)
+        search = many * _training(shorter, own, split)
         count, seconds = count + many, seconds + search
         epochs = shorter.settings.epochs if shorter.settings else 0
         length = f"{epochs} epoch{'s' * (epochs > 1)}"
-        context.reporter.say(f"objective: auto: {many} short trainings of {length}, about {in_words(search)} here")
+        context.reporter.say(
+            f"objective: auto: {many} short trainings of {length}, about {in_words(max(search, 1))} here"
+        )
     context.reporter.say(
-        f"{experiment.name}: {count} trainings, about {in_words(seconds)} here (evaluation not counted)"
+        f"{experiment.name}: {count} trainings, about {in_words(max(seconds, 1))} here (evaluation not counted)"
     )
     return seconds
 
 
-def in_words(seconds: float) -> str:
-    """A duration for people.
-
-    Example:
-        >>> in_words(42), in_words(600), in_words(9000)
-        ('42 s', '10 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _training(candidate: Candidate, one: Pace | None, split: Split) -> float:
+    """Seconds of one training of a candidate at its pace."""
+    return one.total * len(split) * candidate.settings.epochs if one and candidate.settings else 0.0
 
 
-def _training(context: Context, candidate: Candidate) -> float:
-    """Seconds of one training of a candidate, from a few steps of a copy."""
-    settings, split = candidate.settings, context.experiment.data.train
-    if settings is None:
+def _teaching(context: Context, paces: Mapping[str, Pace]) -> float:
+    """Seconds that the teacher adds to the students' trainings: at every step, or filling and reading the store."""
+    experiment, settings = context.experiment, context.experiment.student.settings
+    if settings is None or not experiment.teachers:
         return 0.0
-    precision = choose(settings.device, settings.precision, fast=settings.fast)
-    module = precision.place(candidate.make(context.experiment.seeds[0])).train()
-    parameters = [one for one in module.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(parameters)
-    times = []
-    with torch.random.fork_rng(devices=[]):
-        for number, batch in zip(range(STEPS + 1), batches(split, batch_size=settings.batch_size), strict=False):
-            start = time.monotonic()
-            inputs = candidate.preparation(precision.inputs(batch.inputs))
-            with precision.autocast():
-                outputs = module(inputs)
-            getattr(outputs, "logits", outputs).float().logsumexp(dim=1).mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            if number or len(split) <= settings.batch_size:  # the first step warms up
-                times.append(time.monotonic() - start)
-    return min(times) * steps_per_epoch(split, settings.batch_size) * settings.epochs
+    if getattr(experiment, "store", None) is not None:
+        cost = write_plan(context, paces)["here"]["stored"]
+        return float(cost["teacher"] + cost["write"] + cost["read"])
+    asked = question(experiment)
+    if not asked.students or asked.once:
+        return 0.0
+    batch, _ = made(experiment.data.train, settings, experiment.seeds[0])
+    return asking(experiment, settings, batch) * asked.samples * asked.epochs * asked.students

@@ -1,4 +1,4 @@
-"""The one writer: every file that limbeck leaves behind is written here, whole or not at all.
+"""The one writer: every file that limbeck leaves behind is written here, whole or not at all; ``slots`` aside.
 
 A file is written to a temporary name in the same folder, flushed to disk, renamed over the old one, and the folder is
 flushed too where the platform can do that. So a killed process leaves the old file or the new one, never a part.
@@ -6,7 +6,6 @@ flushed too where the platform can do that. So a killed process leaves the old f
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -225,7 +224,7 @@ class Journal:
                 os.fsync(file.fileno())
                 return file.tell()
         except OSError as error:
-            raise _refused(self.path, error) from None
+            raise refused(self.path, error) from None
 
     def truncate(self, length: int) -> None:
         """Cut the file back to ``length`` bytes; a missing file counts as empty.
@@ -245,7 +244,7 @@ class Journal:
             try:
                 os.truncate(self.path, length)
             except OSError as error:
-                raise _refused(self.path, error) from None
+                raise refused(self.path, error) from None
 
     def read(self) -> list[dict[str, Any]]:
         """All whole lines; an unfinished last line is left out."""
@@ -253,63 +252,6 @@ class Journal:
             return []
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
-
-
-class Slots:
-    """A file of a fixed size that is written in place: what a killed process wrote stays, what is missing is zeros.
-
-    Unlike all other files it is not whole until its writer says so, by another file.
-
-    Args:
-        path: of the file; made if it is not there, and given its size.
-        size: in bytes.
-
-    Raises:
-        FileError: if it can not be made.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     slots = Slots(Path(folder) / "s.bin", 4)
-        ...     slots.write(1, b"ab")
-        ...     slots.close()
-        ...     (Path(folder) / "s.bin").read_bytes()
-        b'\\x00ab\\x00'
-    """
-
-    def __init__(self, path: str | Path, size: int) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "r+b" if self.path.exists() else "w+b", buffering=0)  # noqa: SIM115
-            if self.path.stat().st_size != size:
-                self._file.truncate(size)
-        except OSError as error:
-            raise _refused(self.path, error) from None
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write ``data`` at ``offset``.
-
-        Raises:
-            FileError: if the disk is full; what was written before is kept.
-        """
-        try:
-            self._file.seek(offset)
-            if self._file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise _refused(self.path, error) from None
-
-    def sync(self) -> None:
-        """Have the system put what was written on the disk."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise _refused(self.path, error) from None
-
-    def close(self) -> None:
-        """Close it; a closed file is not written any more."""
-        self._file.close()
 
 
 def make_folder(path: str | Path) -> Path:
@@ -326,7 +268,7 @@ def make_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise _refused(path, error) from None
+        raise refused(path, error) from None
     return path
 
 
@@ -345,7 +287,7 @@ def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> Path:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _refused(path, error) from None
+        raise refused(path, error) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -361,7 +303,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _refused(path: Path, error: OSError) -> FileError:
+def refused(path: Path, error: OSError) -> FileError:
+    """That a file can not be written, and why."""
     return FileError(
         f"{path} can not be written: {error.strerror or error}",
         cure="free space or choose another folder with --out; what was finished before is kept",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,39 +15,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import FileError, ResumeError
-from limbeck.files import Slots, describe, make_folder, read_json, remove_file, write_bytes, write_json
+from limbeck.files import describe, make_folder, read_json, remove_file, remove_strays, write_json
+from limbeck.slots import Claim, Slots
 from limbeck.store.codec import Records
+from limbeck.store.identity import differences
 from limbeck.store.layout import Layout
-from limbeck.store.manifest import Manifest
+from limbeck.store.manifest import FILE, Manifest
 from limbeck.store.shards import gathered, mapped
+from limbeck.training.distributed import world
 
-BEGIN = "begin.json"
-_SHARDS, _LEAST, _MOST = 64, 1024, 2**20  # about so many shards, of so many records each
+BEGIN, LOCK = "begin.json", ".lock"
+_SHARDS, _LEAST, _MOST = 64, 1024, 2**24  # about so many shards, of so many records each
+_HEAD = 8 + 32  # of a note: its turn and its sha256
 
 
 def per_shard(records: int) -> int:
     """How many records a shard holds.
 
     Example:
-        >>> per_shard(100), per_shard(960_000), per_shard(10**9)
-        (1024, 15000, 1048576)
+        >>> per_shard(100), per_shard(960_000), per_shard(2 * 10**10)
+        (1024, 15000, 16777216)
     """
     return min(max(-(-records // _SHARDS), _LEAST), _MOST)
 
 
 @dataclass
 class _Part:
-    """A shard that is being filled: its file, which of its records are known, and whether that was written down."""
+    """A shard that is being filled, and its note: which of its records are known, as it stands on the disk.
+
+    A note has two halves, written in turns: one that is cut off leaves the other. Its room is taken before any record
+    is written, so that on a full disk what is known can still be noted.
+    """
 
     slots: Slots
+    note: Slots
     records: Records
     known: NDArray[np.bool_]
+    turn: int
     noted: bool = True
+
+    def close(self) -> None:
+        self.slots.close()
+        self.note.close()
 
 
 @dataclass
 class Filling:
     """A store that is being made in a folder; made again from the same, it goes on.
+
+    Of several processes, all must come here; each may then fill shards of its own.
 
     Args:
         folder: of the store.
@@ -54,10 +71,12 @@ class Filling:
         samples: of the split, N.
         views: of each sample, V.
         identity: what the records depend on; a folder that was begun with another one is refused.
+        besides: bytes that other files of the store will need.
 
     Raises:
-        ResumeError: if the folder holds the beginning of another store.
-        FileError: if the disk has no room for all of it, or can not be written.
+        ResumeError: if the folder holds the beginning of another store, or a finished one.
+        FileError: if the disk has no room for all that is missing, or can not be written, or another process is
+            filling this folder.
     """
 
     folder: Path
@@ -65,53 +84,83 @@ class Filling:
     samples: int
     views: int
     identity: Mapping[str, Any] = field(default_factory=dict)
+    besides: int = 0
 
     def __post_init__(self) -> None:
         self.records = self.samples * self.views
         self.per_shard = per_shard(self.records)
         self.notes: list[str] = []
         self._parts: dict[int, _Part] = {}
+        self._claim: Claim | None = None
+        asked = {
+            "record": self.layout.to_dict(), "samples": self.samples, "views": self.views, "identity": self.identity,
+        }  # fmt: skip
+        text = json.dumps(asked, sort_keys=True)
+        self._for = hashlib.sha256(text.encode()).digest()  # in every note: one of another store is never believed
+        world().from_first(lambda: self._begin(json.loads(text)))
+
+    def _begin(self, asked: dict[str, Any]) -> None:
         make_folder(self.folder)
-        asked = json.loads(json.dumps(
-            {"record": self.layout.to_dict(), "samples": self.samples, "views": self.views, "identity": self.identity}
-        ))  # fmt: skip
-        begin = self.folder / BEGIN
-        if not begin.exists():
+        self._claim = Claim(self.folder / LOCK)
+        try:
+            if (self.folder / FILE).exists():
+                raise ResumeError(f"{self.folder} holds a finished store", cure="open it, or choose another path")
+            remove_strays(self.folder)
+            begin = self.folder / BEGIN
+            if begin.exists():
+                found = list(differences(_begun(begin), asked))
+                if found:
+                    raise ResumeError(
+                        f"{self.folder} holds the beginning of a store of something else: {'; '.join(found[:6])}",
+                        cure="put that back, give another path, or remove that folder",
+                    )
             self._check_space()
-            write_json(begin, asked)
-        elif read_json(begin) != asked:
-            raise ResumeError(
-                f"{self.folder} holds the beginning of a store of another teacher, data or views",
-                cure="give another path, or remove that folder",
-            )
+            if not begin.exists():
+                write_json(begin, asked)
+        except BaseException:
+            self._claim.release()
+            raise
 
     @property
     def shards(self) -> int:
         """How many shards there are."""
         return -(-self.records // self.per_shard)
 
+    def length(self, number: int) -> int:
+        """How many records a shard holds."""
+        return min(self.per_shard, self.records - number * self.per_shard)
+
     def missing(self, addresses: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the addresses have no record yet, ``[B]``."""
-        found = np.empty(len(addresses), dtype=np.bool_)
-        numbers = addresses // self.per_shard
-        for number in np.unique(numbers).tolist():
-            here = numbers == number
-            found[here] = ~self._part(number).known[addresses[here] - number * self.per_shard]
-        return found
+        return ~gathered(addresses, self.per_shard, np.dtype(np.bool_), lambda number: self._part(number).known)
+
+    def known(self, number: int) -> int:
+        """How many records of a shard there are."""
+        return int(self._part(number).known.sum())
+
+    def pieces(self, number: int, size: int) -> NDArray[np.int64]:
+        """First addresses of the pieces of a shard, of ``size`` records each, that are not wholly known."""
+        known = self._part(number).known
+        starts = np.arange(0, len(known), size)
+        return starts[~np.logical_and.reduceat(known, starts)] + number * self.per_shard
 
     def put(self, addresses: NDArray[np.int64], records: Records) -> None:
-        """Keep records at addresses; one that was there is written over."""
-        order = np.argsort(addresses, kind="stable")
-        addresses, records = addresses[order], records[order]
+        """Keep records at addresses: of two for the same address the first, and nothing where there is one already.
+
+        Raises:
+            FileError: if the disk is full.
+        """
+        addresses, order = np.unique(addresses, return_index=True)
         numbers = addresses // self.per_shard
-        breaks = np.flatnonzero((np.diff(addresses) != 1) | (np.diff(numbers) != 0)) + 1
-        for start, stop in zip([0, *breaks.tolist()], [*breaks.tolist(), len(addresses)], strict=True):
-            if start == stop:
-                continue
-            part, first = self._part(int(numbers[start])), int(addresses[start] % self.per_shard)
-            part.slots.write(first * self.layout.stride, records[start:stop].tobytes())
-            part.known[first : first + stop - start] = True
-            part.noted = False
+        for start, stop in _runs(numbers, step=0):
+            part, first = self._part(int(numbers[start])), int(numbers[start]) * self.per_shard
+            places, rows = addresses[start:stop] - first, order[start:stop]
+            new = ~part.known[places]
+            places, rows = places[new], rows[new]
+            for low, high in _runs(places, step=1):
+                part.slots.write(int(places[low]) * self.layout.stride, records[rows[low:high]].tobytes())
+            part.known[places] = True
+            part.noted = part.noted and not len(places)
 
     def get(self, addresses: NDArray[np.int64]) -> Records:
         """The records at addresses, in their order; zeros where there is none."""
@@ -122,7 +171,10 @@ class Filling:
         for number, part in sorted(self._parts.items()):
             if not part.noted:
                 part.slots.sync()
-                write_bytes(self._note(number), _noted(part))
+                part.turn += 1
+                text = self._noted(number, part.turn, part.known, part.records)
+                part.note.write(part.turn % 2 * len(text), text)
+                part.note.sync()
                 part.noted = True
 
     def complete(self, number: int) -> bool:
@@ -138,78 +190,124 @@ class Filling:
         Raises:
             FileError: if a record is missing.
         """
-        self.flush()
-        gaps = sum(int((~self._part(number).known).sum()) for number in range(self.shards))
+        self.release()
+        gaps, shards = 0, []
+        for number in range(self.shards):
+            gaps += self.length(number) - self.known(number)
+            self.release()
+            if not gaps:
+                path = self.file(number)
+                shards.append({"file": path.name, "records": self.length(number), **describe(path)})
         if gaps:
             raise FileError(f"{self.folder} lacks {gaps} of {self.records} records", cure="go on with its building")
-        shards = []
-        for number in range(self.shards):
-            path = self.file(number)
-            shards.append({"file": path.name, "records": self._length(number), **describe(path)})
         size = (self.layout, self.samples, self.views, self.per_shard)
         manifest = Manifest(*size, tuple(shards), dict(self.identity), **facts)
         manifest.write(self.folder)
+        tidy(self.folder)
         self.close()
-        for number in range(self.shards):
-            remove_file(self._note(number))
-        remove_file(self.folder / BEGIN)
         return manifest
 
-    def close(self) -> None:
-        """Close the files."""
+    def release(self) -> None:
+        """Flush, and let go of all shards: what other processes have filled is seen, and memory is free."""
+        self.flush()
         for part in self._parts.values():
-            part.slots.close()
+            part.close()
         self._parts.clear()
+
+    def close(self) -> None:
+        """Let go of the folder. What was not flushed is asked for again."""
+        for part in self._parts.values():
+            part.close()
+        self._parts.clear()
+        if self._claim is not None:
+            self._claim.release()
 
     def file(self, number: int) -> Path:
         """The file of a shard."""
         return self.folder / f"shard-{number:05d}.bin"
 
-    def _note(self, number: int) -> Path:
-        return self.folder / f"shard-{number:05d}.known"
-
-    def _length(self, number: int) -> int:
-        return min(self.per_shard, self.records - number * self.per_shard)
-
     def _part(self, number: int) -> _Part:
         if number not in self._parts:
-            length, path = self._length(number), self.file(number)
-            slots = Slots(path, length * self.layout.stride)
+            length, path = self.length(number), self.file(number)
+            slots, half = Slots(path, length * self.layout.stride), _HEAD + -(-length // 8)
             records = mapped(path, self.layout.dtype, length)
-            known = self._read_note(number, records)
-            self._parts[number] = _Part(slots, records, known)
+            at = path.with_suffix(".known")
+            try:
+                text = at.read_bytes() if at.exists() else b""
+            except OSError as error:
+                raise FileError(f"{at} can not be read: {error.strerror}") from None
+            turn, known = self._read(number, [text[:half], text[half:]], records)
+            note = Slots(at, 2 * half, reserved=True)
+            if not turn and any(text):
+                note.write(0, bytes(2 * half))
+            self._parts[number] = _Part(slots, note, records, known, turn)
         return self._parts[number]
 
-    def _read_note(self, number: int, records: Records) -> NDArray[np.bool_]:
-        """Which records of a shard are known; none, if the files do not agree."""
-        path = self._note(number)
-        nothing = np.zeros(len(records), dtype=np.bool_)
-        if not path.exists():
-            return nothing
-        head, _, bits = path.read_bytes().partition(b"\n")
-        known = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=len(records)).astype(np.bool_)
-        if head.decode("ascii", "replace") != _digest(records, known, bits):
-            self.notes.append(f"{self.file(number)} is not as it was left: its records are asked for again")
-            return nothing
-        return known
+    def _read(self, number: int, halves: list[bytes], records: Records) -> tuple[int, NDArray[np.bool_]]:
+        """The last turn of a note that agrees with its shard, and which records were known then."""
+        found = sorted((one for one in halves if any(one)), key=lambda one: one[:8][::-1], reverse=True)
+        for text in found:
+            turn, bits = int.from_bytes(text[:8], "little"), np.frombuffer(text[_HEAD:], dtype=np.uint8)
+            if len(bits) == -(-len(records) // 8):
+                known = np.unpackbits(bits, count=len(records)).astype(np.bool_)
+                if text == self._noted(number, turn, known, records):
+                    return turn, known
+            lost = f"{self.file(number)} is not as it was left: what it lacks is asked for again"
+            if text is found[0] and lost not in self.notes:
+                self.notes.append(lost)
+        return 0, np.zeros(len(records), dtype=np.bool_)
+
+    def _noted(self, number: int, turn: int, known: NDArray[np.bool_], records: Records) -> bytes:
+        """Which records of a shard are known, with a digest of them and of what they are for."""
+        head, bits = turn.to_bytes(8, "little"), np.packbits(known).tobytes()
+        digest = hashlib.sha256(self._for + number.to_bytes(8, "little") + head + bits)
+        digest.update((records if known.all() else records[known]).tobytes())
+        return head + digest.digest() + bits
 
     def _check_space(self) -> None:
-        needed, free = self.records * self.layout.stride, shutil.disk_usage(self.folder).free
+        """See that what is missing has room: what a shard has on the disk already does not count."""
+        there = sum(min(_on_disk(self.file(number)), self.length(number) * self.layout.stride) for number in
+                    range(self.shards))  # fmt: skip
+        notes = self.shards * 2 * _HEAD + self.records // 4
+        needed, free = self.records * self.layout.stride - there + notes + self.besides, _free(self.folder)
         if needed > free:
             raise FileError(
-                f"a store of {self.samples} samples in {self.views} views has {needed:,} bytes; {free:,} are free "
-                f"where {self.folder} is",
-                cure="keep fewer views, or choose another path",
+                f"a store of {self.samples} samples in {self.views} views needs {needed:,} more bytes; {free:,} are "
+                f"free where {self.folder} is",
+                cure="free space, keep fewer views, or choose another path; what is there is kept",
             )
 
 
-def _noted(part: _Part) -> bytes:
-    """Which records of a shard are known, with a digest of them."""
-    bits = np.packbits(part.known).tobytes()
-    return _digest(part.records, part.known, bits).encode() + b"\n" + bits
+def tidy(folder: Path) -> None:
+    """Remove what a finished store does not need any more, also where sealing was cut short."""
+    for path in sorted(folder.glob("shard-*.known")):
+        remove_file(path)
+    remove_file(folder / BEGIN)
 
 
-def _digest(records: Records, known: NDArray[np.bool_], bits: bytes) -> str:
-    digest = hashlib.sha256(bits)
-    digest.update(records[known].tobytes())
-    return digest.hexdigest()
+def _begun(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except FileError as error:
+        raise FileError(
+            f"{error.what}: what the store was begun for is not known", cure=f"remove {path.parent}, and build it again"
+        ) from None
+
+
+def _runs(values: NDArray[Any], step: int) -> Iterator[tuple[int, int]]:
+    """Bounds of runs in which each value is the one before plus ``step``."""
+    if len(values):
+        breaks = (np.flatnonzero(np.diff(values) != step) + 1).tolist()
+        yield from zip([0, *breaks], [*breaks, len(values)], strict=True)
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _on_disk(path: Path) -> int:
+    """Bytes that a file takes on the disk, holes not counted where the system knows them."""
+    with suppress(OSError):
+        found = path.stat()
+        return getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
+    return 0

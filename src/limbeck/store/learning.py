@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from limbeck.data.batch import Batch
 from limbeck.data.replay import pixel_checksum
+from limbeck.errors import ModelError, RecipeError
 from limbeck.outputs import Outputs
 from limbeck.store.codec import decode, encode
 from limbeck.store.filling import Filling
 from limbeck.store.layout import Layout
-from limbeck.store.store import same_pixels, to
+from limbeck.store.store import keeps, same_pixels, single, to
 from limbeck.teachers import Place, Teacher
+from limbeck.training.distributed import world
 
 
 class LearningStore:
@@ -24,14 +27,22 @@ class LearningStore:
     Args:
         teacher: the live one, on its device.
         filling: where its answers are kept.
+
+    Raises:
+        RecipeError: in one of several processes, since each would learn only what it asks.
     """
 
     def __init__(self, teacher: Teacher, filling: Filling) -> None:
+        if world().several:
+            raise RecipeError(
+                "a store can not be filled while several processes train",
+                cure="build it before, with limbeck store RECIPE under torchrun, and give its path",
+            )
         self.teacher, self.filling = teacher, filling
 
     def __call__(self, inputs: Tensor, index: Tensor | None = None) -> Outputs:
-        """What the live teacher says; nothing is kept of samples without a view."""
-        return self.teacher(inputs, index)
+        """What the live teacher says, features pooled as they are kept; nothing is kept of samples without a view."""
+        return pooled(self.teacher(inputs, index), self.filling.layout)
 
     def recall(self, batch: Batch, inputs: Tensor) -> Outputs:
         """What is kept of a batch's views; the live teacher is asked if it does not know them all."""
@@ -42,8 +53,7 @@ class LearningStore:
         missing = filling.missing(at)
         if missing.any():  # the whole batch is asked, so that no bit depends on what was known
             said = pooled(self.teacher(inputs, batch.index), filling.layout)
-            records = encode(filling.layout, said, pixels)
-            filling.put(at[missing], records[missing])
+            filling.put(at, encode(filling.layout, said, pixels))
         records = filling.get(at)
         same_pixels(records, pixels, addresses, filling.samples, filling.folder)
         return to(decode(filling.layout, records), inputs.device)
@@ -51,6 +61,27 @@ class LearningStore:
     def flush(self) -> None:
         """Put what was learned on the disk."""
         self.filling.flush()
+
+    def close(self) -> None:
+        """Put what was learned on the disk, and let go of the folder."""
+        try:
+            self.flush()
+        finally:
+            self.filling.close()
+
+    @property
+    def pooled(self) -> str | None:
+        """The layer whose pooled features are kept, if it is a single one."""
+        return single(self.filling.layout)
+
+    def reading(self, layers: Sequence[str]) -> LearningStore:
+        """Itself, if it keeps the features of these layers.
+
+        Raises:
+            ModelError: if it does not.
+        """
+        keeps(self.filling.layout, layers, self.filling.folder)
+        return self
 
     @property
     def known(self) -> bool:
@@ -63,10 +94,37 @@ class LearningStore:
 
 
 def pooled(outputs: Outputs, layout: Layout) -> Outputs:
-    """Outputs with the features that are kept, each a vector: the mean over all places."""
-    features = {name: outputs.features[name].float() for name in layout.features}
-    means = {name: one.flatten(2).mean(2) if one.ndim > 2 else one for name, one in features.items()}
-    return replace(outputs, features=means)
+    """Outputs with the features that are kept, each a vector ``[B, D]``: the mean over all places.
+
+    Maps ``[B, D, H, W]`` have their channels first; tokens are ``[B, N, D]``; a vector is taken as it is.
+
+    Example:
+        >>> import torch
+        >>> maps, tokens = torch.arange(8.0).reshape(1, 2, 2, 2), torch.arange(6.0).reshape(1, 3, 2)
+        >>> means = pooled(Outputs(torch.zeros(1, 2), {"a": maps, "b": tokens}), Layout(2, features={"a": 2, "b": 2}))
+        >>> means.features["a"], means.features["b"]
+        (tensor([[1.5000, 5.5000]]), tensor([[2., 3.]]))
+    """
+    return replace(outputs, features={name: _mean(outputs.features[name].float()) for name in layout.features})
 
 
-__all__ = ["LearningStore", "pooled"]
+def features_of(outputs: Outputs, layers: Sequence[str]) -> dict[str, int]:
+    """The length of the pooled feature of each layer, as a layout has it.
+
+    Example:
+        >>> import torch
+        >>> features_of(Outputs(torch.zeros(1, 2), {"a": torch.zeros(1, 16, 4, 4)}), ["a"])
+        {'a': 16}
+    """
+    return {name: _mean(outputs.features[name]).shape[1] for name in layers}
+
+
+def _mean(feature: Tensor) -> Tensor:
+    if feature.ndim < 2:
+        raise ModelError(
+            f"a feature of shape {tuple(feature.shape)} has no value for each sample", cure="choose another layer"
+        )
+    return feature.mean(1) if feature.ndim == 3 else feature.flatten(2).mean(2) if feature.ndim > 3 else feature
+
+
+__all__ = ["LearningStore", "features_of", "pooled"]

@@ -122,6 +122,26 @@ class World:
             time.sleep(_LOOK)
         return json.loads(self.store.get(key))
 
+    def wait(self) -> None:
+        """Wait until all processes have come here, as long as it takes.
+
+        Raises:
+            RankFailed: if one fails before.
+
+        Example:
+            >>> World().wait()
+        """
+        if not self.several:
+            return
+        key = f"here/{next(self.turns)}"
+        there = self.store.add(key, 1)
+        while there < self.size:
+            failed = self._failure()
+            if failed is not None:
+                raise failed
+            time.sleep(_LOOK)
+            there = self.store.add(key, 0)
+
     def gathered(self, part: Tensor, dim: int = 0) -> Tensor:
         """The parts of all processes one after the other, on the CPU; an empty part is left out.
 

@@ -381,6 +381,7 @@ def test_the_page_in_a_browser(tmp_path: Path, width: int) -> None:
     term = {"values": [2.0, 1.0], "weights": [1.0, 0.5], "gradient": [1.0, 2.0]}
     layers = [["t" * 60, "layer/" * 9, "block." * 9, "conv " * 20]]
     made.add_terms(folder, {"t" * 60: term, "kl": term}, {"t" * 60: {"loss": "l" * 40}}, layers=layers)
+    made.add_costs(folder, {**made.STORE, "path": "/disk/" + "stores" * 20})
     page = write_report(made.add_pictures(folder, name="folder/" * 12 + "x.jpg"))
     for scheme in (0, 1):  # dark, light
         picture = tmp_path / f"{width}-{scheme}.png"

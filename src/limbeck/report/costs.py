@@ -3,7 +3,7 @@
 ``summary.json`` tells of it in two entries. Each key may be missing or None: what is not there is not shown ::
 
     "store": {
-        "mode": "learned",          # filled during the first epochs | "built": before training | "read": was there before
+        "mode": "learned",          # filled in the first epochs; "built": before training; "read": it was there before
         "path": "store",            # in the run folder, or as the recipe names it
         "samples": 1437,            # of the training split, N
         "views": 4,                 # of each sample, V
@@ -39,3 +39,189 @@
         "reason": "…"
     }
 """
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from limbeck.report.numbers import DASH, count, percent, size
+from limbeck.report.read import Found
+from limbeck.report.tables import Table
+from limbeck.store.plan import in_words
+
+MADE = {
+    "learned": "filled as the first student trained, in its first epochs",
+    "built": "built before the first student trained",
+    "read": "was there before; its files, teacher, data and views were compared first",
+}
+KINDS = {  # of epochs, with what they are called
+    "control": "no teacher",
+    "online": "live teacher",
+    "building": "filling the store",
+    "stored": "reading the store",
+}
+_SUMS = {
+    "teacher": "run, teacher alone",
+    "total_online": "run, live teacher",
+    "total_stored": "run, with the store",
+    "bytes": "bytes of the store",
+}
+_MEASURES = {
+    "kl_mean": "KL, mean",
+    "kl_p99": "KL, 99th percentile",
+    "agreement": "same class first",
+    "beyond_mean": "beyond the kept, mean",
+    "beyond_p99": "beyond the kept, 99th percentile",
+    "bytes": "bytes a view",
+}
+
+
+def told(found: Found) -> dict[str, Any] | None:
+    """What the page says of a run's store and plan; None where the run had neither."""
+    store, plan = (_map(found.summary.get(key)) for key in ("store", "plan"))
+    if not store and not plan:
+        return None
+    sure = _map(store.get("certificate"))
+    return {
+        "sentence": _sentence(store),
+        "views": _number(store.get("views")) if store.get("mode") == "learned" else None,
+        "kept": _kept(store),
+        "asked": _number(sure.get("views")),
+        "certificate": _certificate(sure),
+        "plan": _plan(plan),
+        "advice": _text(plan.get("take")),
+        "reason": _text(plan.get("reason")),
+        "seconds": seconds(found),
+        "planned": {kind: both for kind, both in _both(plan, KINDS).items() if any(one is not None for one in both)},
+    }
+
+
+def seconds(found: Found) -> dict[str, dict[int, list[float]]]:
+    """Seconds of each epoch of controls and students, by role and seed; a line of the journal has the mean so far."""
+    told: dict[str, dict[int, list[float]]] = {}
+    for role in ("control", "control_hard_labels", "student"):
+        for seed, lines in found.curves.get(role, {}).items():
+            until = [(_number(line.get("seconds")) or 0.0) * line["epoch"] for line in lines]
+            each = [after - before for before, after in zip([0.0, *until], until, strict=False)]
+            if each and min(each) > 0:
+                told.setdefault(role, {})[seed] = each
+    return told
+
+
+def _sentence(store: Mapping[str, Any]) -> str:
+    """What was asked once, in a sentence."""
+    views, samples, records = (_number(store.get(key)) for key in ("views", "samples", "records"))
+    if not store or views is None or samples is None:
+        return ""
+    pictures = f"What the teacher said of these {count(records or views * samples)} pictures was kept"
+    if views == 1:
+        return f"Each of the {count(samples)} training samples looked the same in every epoch. {pictures}."
+    return (
+        f"Of each of the {count(samples)} training samples {count(views)} views were seen, again and again. "
+        f"{pictures}, and read from then on."
+    )
+
+
+def _kept(store: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is kept, name by name."""
+    record, views = _map(store.get("record")), _number(store.get("views"))
+    files = _number(len(_list(store.get("shards"))) or store.get("shards"))
+    whole, each = _number(store.get("bytes")), _number(record.get("bytes"))
+    if each is None:
+        each = _number(_map(store.get("certificate")).get("bytes"))
+    rows = [("made", MADE.get(str(store.get("mode")), _text(store.get("mode"))))]
+    if _number(store.get("seconds")) is not None:
+        rows.append(("the teacher took", _duration(_number(store["seconds"]))))
+    if views is not None:
+        rows.append(("views of a sample", count(views)))
+    rows.append(("of a view", _record(record)))
+    if whole is not None:
+        rows.append(("bytes", size(whole) + (f", {count(each)} for a view" if each is not None else "")))
+    if files is not None:
+        rows.append(("files of records", count(files)))
+    rows.append(("in the folder", _text(store.get("path"))))
+    return [(name, text) for name, text in rows if text]
+
+
+def _record(record: Mapping[str, Any]) -> str:
+    """What is kept of a view, in words."""
+    classes, top, members = (_number(record.get(key)) for key in ("classes", "top", "members"))
+    if classes is None:
+        return ""
+    text = f"all {count(classes)} logits"
+    if top:
+        at = ", ".join(f"{one:g}" for one in _list(record.get("temperatures")) if _number(one) is not None)
+        text = f"the {count(top)} largest of {count(classes)} logits, and the weight of the others"
+        text += f" at temperature {at}" if at else ""
+    elif members and members > 1:
+        text += f" of each of {count(members)} teachers"
+    pairs = [one for one in _list(record.get("features")) if len(_list(one)) == 2]
+    if pairs:
+        text += f"; pooled features of {', '.join(f'{name} ({length})' for name, length in pairs)}"
+    return text
+
+
+def _certificate(sure: Mapping[str, Any]) -> Table | None:
+    """How far what is kept is from what the live teacher says, beside the bound that was set."""
+    bounds, rows = _map(sure.get("bounds")), []
+    for key, text in _MEASURES.items():
+        value, bound = _number(sure.get(key)), _number(bounds.get(key))
+        if value is not None:
+            rows.append((text, [_measured(key, value), *([_limit(key, bound)] if bounds else [])]))
+    return Table(["live ‖ kept", "found", *(["bound"] if bounds else [])], rows) if rows else None
+
+
+def _limit(key: str, bound: float | None) -> str:
+    return DASH if bound is None else f"{'≥' if key == 'agreement' else '≤'} {_measured(key, bound)}"
+
+
+def _plan(plan: Mapping[str, Any]) -> Table | None:
+    """What was planned beside what the run took."""
+    kinds = {key: f"epoch, {text}" for key, text in KINDS.items()} | _SUMS
+    both = {key: pair for key, pair in _both(plan, kinds).items() if any(one is not None for one in pair)}
+    ran = any(took is not None for _, took in both.values())
+    rows = []
+    for key, (planned, took) in both.items():
+        say = size if key == "bytes" else _duration
+        share = f"{took / planned:.2f}×" if planned and took is not None else DASH
+        rows.append((kinds[key], [say(planned), *([say(took), share] if ran else [])]))
+    return Table(["time and bytes", "planned", *(["took", "ratio"] if ran else [])], rows) if rows else None
+
+
+def _both(plan: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, tuple[float | None, float | None]]:
+    planned, took = (_map(plan.get(key)) for key in ("planned", "took"))
+    return {key: (_number(planned.get(key)), _number(took.get(key))) for key in keys}
+
+
+def _measured(key: str, value: float) -> str:
+    if key == "bytes":
+        return count(value)
+    return f"{value:.2g}" if key.startswith("kl") else percent(value, 2 if value < 0.9999 or value == 1 else 4)
+
+
+def _duration(value: float | None) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.3g} s" if 0.1 <= value < 999.5 else in_words(value)
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known and value >= 0 else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+__all__ = ["KINDS", "MADE", "seconds", "told"]

@@ -36,12 +36,12 @@ def size(value: float | None) -> str:
     """Bytes for people.
 
     Example:
-        >>> size(512), size(15392), size(4048000)
-        ('512 B', '15.4 kB', '4.05 MB')
+        >>> size(512), size(15392), size(4048000), size(1.5e12)
+        ('512 B', '15.4 kB', '4.05 MB', '1.5 TB')
     """
     if value is None:
         return DASH
-    for unit, step in (("MB", 1e6), ("kB", 1e3)):
+    for unit, step in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= step:
             return f"{value / step:.3g} {unit}"
     return f"{value:.0f} B"

@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from limbeck.evaluation.names import is_share, shown, title
 from limbeck.files import write_text
-from limbeck.report import figures, numbers, scores, tables, term_figures, terms
+from limbeck.report import cost_figures, figures, numbers, scores, tables, term_figures, terms
+from limbeck.report.costs import told as of_costs
 from limbeck.report.read import NAMES, Found, read_run
 
 MOST_CURVES = 10  # classes whose precision is drawn against their recall
@@ -79,6 +80,7 @@ def page(found: Found) -> str:
         sampling=_sampling(found),
         trainings=_trainings(found),
         beside=_beside(found),
+        costs=_costs(found),
         confusion=tables.confusion(found),
         galleries=_galleries(found),
         findings=_findings(found),
@@ -176,6 +178,19 @@ def _trainings(found: Found) -> list[dict[str, Any]]:
             {"one": one, "rows": rows, "declared": declared, "part": part, "svg": svgs, "numbers": terms.numbers(one)}
         )
     return told
+
+
+def _costs(found: Found) -> dict[str, Any] | None:
+    """What the teacher cost, where the run had a store or a plan."""
+    told = of_costs(found)
+    if told is None:
+        return None
+    drawn = {}
+    if told["seconds"]:
+        drawn["epochs"] = cost_figures.epochs(told["seconds"], told["planned"].get("online", (None, None))[0])
+    if told["planned"]:
+        drawn["planned"] = cost_figures.planned(told["planned"])
+    return {**told, "svg": {name: Markup(svg) for name, svg in drawn.items()}}
 
 
 def _beside(found: Found) -> list[tuple[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +21,19 @@ from limbeck.data.sampling import Sampler
 from limbeck.data.split import Split
 from limbeck.data.views import Views
 from limbeck.data.workers import prepared
-from limbeck.errors import RecipeError, ResumeError
+from limbeck.errors import RecipeError
 from limbeck.evaluation.predict import ask
 from limbeck.files import describe, write_tensors
 from limbeck.outputs import Outputs
+from limbeck.store.certificate import certify, hold, line
 from limbeck.store.codec import encode
 from limbeck.store.filling import Filling, tidy
-from limbeck.store.identity import differences, identity
+from limbeck.store.identity import differences, identity, refuse, surroundings
 from limbeck.store.layout import Layout
-from limbeck.store.learning import pooled
+from limbeck.store.learning import features_of, pooled
 from limbeck.store.manifest import FILE, Manifest
 from limbeck.store.store import Store
-from limbeck.teachers import Teacher, as_teacher
+from limbeck.teachers import Teacher, as_teacher, reading
 from limbeck.training.distributed import world
 from limbeck.training.interrupt import Interrupted, StopSignal
 from limbeck.training.precision import Precision, choose
@@ -130,7 +131,9 @@ def build(plan: Plan, folder: Path, *, batch_size: int = 256, workers: int = 0, 
     size = len(plan.see.split), plan.replay.views
     with closing(Filling(folder, plan.layout, *size, plan.identity, plan.besides)) as filling:
         asked = fill(plan, live, filling, batch_size=batch_size, workers=workers, told=told)
-        return finish(plan, filling, {"seconds": time.monotonic() - began, "asked": asked}, live=live)
+        store = finish(plan, filling, {"seconds": time.monotonic() - began, "asked": asked}, live=live)
+    told.say(f"{folder}: {line(store.certificate)}")
+    return store
 
 
 def opened(plan: Plan, folder: Path) -> Store:
@@ -142,15 +145,9 @@ def opened(plan: Plan, folder: Path) -> Store:
     """
     world().from_first(lambda: Store.open(folder, verify=False).verify())
     store = Store.open(folder, verify=False)
-    store.check(plan.identity)
-    kept = {"record": store.layout.to_dict(), "said": {name: one["split"] for name, one in store.manifest.said.items()}}
-    now = {"record": plan.layout.to_dict(), "said": {name: _contents(split) for name, split in plan.heard.items()}}
-    found = list(differences(kept, now))
-    if found:
-        raise ResumeError(
-            f"{folder} is a store of something else: {'; '.join(found[:6])}",
-            cure="put that back, or build another store at another path",
-        )
+    store.check(plan.identity, plan.layout)
+    kept = {"said": {name: one["split"] for name, one in store.manifest.said.items()}}
+    refuse(folder, differences(kept, {"said": {name: _contents(split) for name, split in plan.heard.items()}}))
     tidy(folder)
     return store
 
@@ -214,6 +211,9 @@ def finish(plan: Plan, filling: Filling, built: Mapping[str, Any], *, live: Teac
         filling: that has all its records.
         built: for the manifest: when, where, how long.
         live: the teacher on its device; None: it is placed there.
+
+    Raises:
+        FileError: if what was kept is not what the teacher says, see :mod:`limbeck.store.certificate`.
     """
     live = live or plan.teacher.placed(plan.precision.place)
     filling.release()
@@ -224,8 +224,9 @@ def finish(plan: Plan, filling: Filling, built: Mapping[str, Any], *, live: Teac
 
     def seal() -> None:
         kept = {name: _kept(filling.folder, name, plan.splits[name], outputs) for name, outputs in said.items()}
-        certificate: dict[str, Any] = {}  # ``live`` can be asked again here about some of what ``filling`` has
-        filling.seal(said=kept, certificate=certificate, built=dict(built))
+        again = certify(filling.get, live, plan.see, plan.layout, plan.precision, views=plan.replay.views)
+        certificate = hold(again, filling.folder)  # before the manifest: what is not kept well is no store
+        filling.seal(said=kept, certificate=certificate, built={**surroundings(), **built})
 
     world().from_first(seal)
     return Store(filling.folder, Manifest.read(filling.folder))
@@ -293,6 +294,7 @@ def from_python(
     seed: int = 0,
     top: int | None = None,
     temperatures: tuple[float, ...] = (1.0, 4.0),
+    features: Sequence[str] = (),
     normalization: Normalization | None = None,
     batch_size: int = 256,
     workers: int = 0,
@@ -307,14 +309,22 @@ def from_python(
         raise RecipeError(
             f"{views} views of samples that are never changed are one view", cure="give augmentation=limbeck.Views(…)"
         )
-    taught = as_teacher(teacher, normalization or data.normalization)
+    layers = (features,) if isinstance(features, str) else tuple(dict.fromkeys(features))
+    taught = reading(as_teacher(teacher, normalization or data.normalization), layers)
     see = Seer(data.train, Sampler(data.train.targets, sampling), chosen, seed)
     keepable(see.split)
     with torch.no_grad():
         first = taught(see(torch.arange(1), 0)[0], torch.arange(1))
     members = 1 if first.members is None else len(first.members)
     weights = () if first.weights is None else tuple(first.weights.tolist())
-    layout = Layout.choose(first.logits.shape[1], members=members, weights=weights, top=top, temperatures=temperatures)
+    layout = Layout.choose(
+        first.logits.shape[1],
+        members=members,
+        weights=weights,
+        top=top,
+        temperatures=temperatures,
+        features=features_of(first, layers),
+    )
     others = {"validation": data.validation, "test": data.test}
     plan = Plan(taught, see, Replay(seed, views), layout, choose(device, precision), others)
     return build(plan, Path(path), batch_size=batch_size, workers=workers, told=reporter(quiet=quiet))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.errors import RecipeError
+from limbeck.errors import FileError, RecipeError
+from limbeck.store.fields import Fields, number, text, whole
 
 DENSE = 64  # classes of which all logits are kept
 TOP = 10
+_MOST_CLASSES, _MOST_BYTES = 2**32, 2**31 - 1  # ids of four bytes; what numpy takes as one record
+_NAME = re.compile(r"[\s\S]+")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Layout:
     features: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, least in (("classes", 1), ("members", 1), ("top", 0)):
+            if not whole(least, _MOST_CLASSES)(getattr(self, name)):
+                raise RecipeError(f"{name} of a store are {getattr(self, name)!r}, expected {least} to {_MOST_CLASSES}")
         if self.top and not 0 < self.top < self.classes:
             raise RecipeError(
                 f"a store of the {self.top} largest logits of {self.classes} classes is not possible",
@@ -58,6 +66,23 @@ class Layout:
                 f"the largest logits of an ensemble's mean differ with the temperature; found {self.temperatures}",
                 cure="name one temperature, or keep all logits of every member: top: 0",
             )
+        self._check_lists()
+
+    def _check_lists(self) -> None:
+        """See that weights, temperatures and features can be kept, and that a record is not too long."""
+        positive = number(above=0)
+        if not all(map(positive, self.temperatures)) or len(set(self.temperatures)) < len(self.temperatures):
+            raise RecipeError(f"temperatures of a store are {self.temperatures}, expected positive numbers, each once")
+        if len(self.weights) not in ((0, 1) if self.members == 1 else (self.members,)):
+            raise RecipeError(f"a store of {self.members} members has {len(self.weights)} weights, expected one each")
+        if self.weights and not (all(map(number(), self.weights)) and min(self.weights) >= 0 and _is_one(self.weights)):
+            raise RecipeError(f"weights of an ensemble's members are {self.weights}, expected them to add up to 1")
+        for name, size in self.features.items():
+            if not name or not whole(1)(size):
+                raise RecipeError(f"features of layer '{name}' have length {size!r}, expected at least 1")
+        logits = 4 * self.top + 2 * len(self.temperatures) if self.top else 2 * self.members * self.classes
+        if 4 + logits + 2 * sum(self.features.values()) > _MOST_BYTES:
+            raise RecipeError(f"a record of {self.members} x {self.classes} logits and its features is above 2 GiB")
 
     @classmethod
     def choose(
@@ -118,13 +143,46 @@ class Layout:
         }
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Layout:
-        """From what :meth:`to_dict` gave."""
-        return cls(
-            int(value["classes"]),
-            int(value["members"]),
-            tuple(float(one) for one in value["weights"]),
-            int(value["top"]),
-            tuple(float(one) for one in value["temperatures"]),
-            {str(name): int(size) for name, size in value["features"]},
-        )
+    def from_dict(cls, value: Mapping[str, Any], name: str = "record") -> Layout:
+        """From what :meth:`to_dict` gave, or what anybody wrote.
+
+        Args:
+            value: the object.
+            name: where it stands, for messages.
+
+        Raises:
+            FileError: naming the field that is not what it has to be.
+        """
+        known = Fields.of(value, name.rpartition(": ")[0] or "layout", name.rpartition(": ")[2])
+        known.only("kind", "classes", "members", "weights", "top", "temperatures", "features", "bytes")
+        kind = known.take("kind", lambda one: one in ("dense", "top"), "dense or top")
+        least = 1 if kind == "top" else 0
+        classes = known.take("classes", whole(1, _MOST_CLASSES), f"a whole number, 1 to {_MOST_CLASSES}")
+        features = known.list("features", _is_feature, "a list of [layer, length]")
+        try:
+            found = cls(
+                classes,
+                known.take("members", whole(1, _MOST_CLASSES), "a whole number of at least 1"),
+                tuple(float(one) for one in known.list("weights", number(), "a list of numbers")),
+                known.take("top", whole(least, (classes - 1) * least), f"{least} to {(classes - 1) * least}"),
+                tuple(float(one) for one in known.list("temperatures", number(above=0), "a list of positive numbers")),
+                dict(features),
+            )
+        except RecipeError as error:
+            raise FileError(f"{name}: {error.what}") from None
+        if len(found.features) < len(features):
+            raise known.wrong("features", "each layer once")
+        if found.temperatures and not found.top:
+            raise known.wrong("temperatures", "none, where all logits are kept")
+        known.take("bytes", whole(found.stride, found.stride), f"{found.stride}, which such a record has")
+        return found
+
+
+def _is_one(weights: tuple[float, ...]) -> bool:
+    """Whether float32 weights add up to 1."""
+    return math.isclose(sum(weights), 1.0, abs_tol=1e-4)
+
+
+def _is_feature(value: Any) -> bool:
+    """Whether a value is a layer's address and a length."""
+    return isinstance(value, list) and len(value) == 2 and text(_NAME)(value[0]) and whole(1, _MOST_BYTES)(value[1])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import FileError
-from limbeck.files import sha256
 from limbeck.store.codec import Records
 from limbeck.store.manifest import Manifest
+
+OPEN = 256  # files that are mapped at a time; a process may have no more than 1,024 of any kind on many systems
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 class Shards:
@@ -24,11 +29,14 @@ class Shards:
     Args:
         folder: of the store.
         manifest: which files there are.
+        scattered: read single pages and nothing around them; None: where one view of all samples is larger than half
+            of the memory, so that what lies around a record would be dropped before its turn comes.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, scattered: bool | None = None) -> None:
         self.folder, self.manifest = folder, manifest
-        self._maps: dict[int, Records] = {}
+        self.scattered = 2 * manifest.samples * manifest.layout.stride > memory() if scattered is None else scattered
+        self._maps: OrderedDict[int, memoryview] = OrderedDict()
 
     def gather(self, addresses: NDArray[np.int64]) -> Records:
         """The records at addresses, in their order.
@@ -39,47 +47,61 @@ class Shards:
         if len(addresses) and not 0 <= int(addresses.min()) <= int(addresses.max()) < self.manifest.records:
             raise FileError(
                 f"{self.folder} keeps records 0 to {self.manifest.records - 1}; asked for "
-                f"{int(addresses.min())} to {int(addresses.max())}"
+                f"{int(addresses.min())} to {int(addresses.max())}",
+                cure="ask about the samples and views that the store was built for",
             )
-        return gathered(addresses, self.manifest.per_shard, self.manifest.layout.dtype, self._map)
+        return joined(addresses, self.manifest.per_shard, self.manifest.layout.dtype, self._map)
 
-    def _map(self, number: int) -> Records:
-        if number not in self._maps:
+    def _map(self, number: int) -> memoryview:
+        """The bytes of a shard; of those that are mapped, the one that was not asked for the longest goes."""
+        found = self._maps.get(number)
+        if found is None:
             facts = self.manifest.shards[number]
-            path = self.folder / facts["file"]
-            self._maps[number] = mapped(path, self.manifest.layout.dtype, facts["records"])
-        return self._maps[number]
-
-    def verify(self) -> None:
-        """Read every file and compare its sha256.
-
-        Raises:
-            FileError: naming the first file that is missing, cut off or not as it was written.
-        """
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            for error in pool.map(self._fault, self.manifest.shards):
-                if error is not None:
-                    raise error
-
-    def _fault(self, facts: Any) -> FileError | None:
-        path = self.folder / facts["file"]
-        if not path.is_file():
-            return FileError(f"{path} is missing", cure="put it back, or build the store again")
-        size = path.stat().st_size
-        if size != facts["bytes"]:
-            return FileError(f"{path} has {size} bytes, expected {facts['bytes']}", cure="build the store again")
-        if sha256(path) != facts["sha256"]:
-            return FileError(f"{path} is damaged: it is not as it was written", cure="build the store again")
-        return None
+            opened = _opened(self.folder / facts["file"], facts["bytes"])
+            if self.scattered and hasattr(mmap, "MADV_RANDOM"):
+                opened.madvise(mmap.MADV_RANDOM)
+            found = self._maps[number] = memoryview(opened)
+            if len(self._maps) > OPEN:
+                self._maps.popitem(last=False)
+        else:
+            self._maps.move_to_end(number)
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}  # another process opens the files itself
+        return {**self.__dict__, "_maps": OrderedDict()}  # another process opens the files itself
+
+
+def joined(
+    addresses: NDArray[np.int64], per_shard: int, dtype: np.dtype[Any], shard: Callable[[int], memoryview]
+) -> Records:
+    """Records from several shards, in the order of their addresses, copied.
+
+    Args:
+        addresses: ``[B]``.
+        per_shard: records of a shard.
+        dtype: of a record.
+        shard: gives the bytes of a shard by its number; asked once for each that is needed.
+
+    Example:
+        >>> joined(np.array([2, 0]), 2, np.dtype("<u2"), lambda number: memoryview(bytes([number, 0, 9, 9])))
+        array([1, 0], dtype=uint16)
+    """
+    numbers, places = np.divmod(addresses, per_shard)
+    order = np.argsort(numbers, kind="stable")
+    starts, size = places[order] * dtype.itemsize, dtype.itemsize
+    pieces: list[Any] = [b""] * len(addresses)
+    last, held = -1, memoryview(b"")
+    for place, number, start in zip(order.tolist(), numbers[order].tolist(), starts.tolist(), strict=True):
+        if number != last:
+            last, held = number, shard(number)
+        pieces[place] = held[start : start + size]  # a slice for each record is faster than numpy for each shard
+    return np.frombuffer(bytearray().join(pieces), dtype)
 
 
 def gathered(
-    addresses: NDArray[np.int64], per_shard: int, dtype: np.dtype[Any], shard: Callable[[int], Records]
+    addresses: NDArray[np.int64], per_shard: int, dtype: np.dtype[Any], shard: Callable[[int], NDArray[Any]]
 ) -> Records:
-    """Records from several shards, in the order of their addresses.
+    """:func:`joined` of shards that are arrays.
 
     Args:
         addresses: ``[B]``.
@@ -87,17 +109,7 @@ def gathered(
         dtype: of a record.
         shard: gives the records of a shard by its number.
     """
-    numbers = addresses // per_shard
-    first = int(numbers[0]) if len(numbers) else 0
-    if (numbers == first).all():
-        return shard(first)[addresses - first * per_shard] if len(numbers) else np.empty(0, dtype)
-    found = np.empty(len(addresses), dtype)
-    order = np.argsort(numbers, kind="stable")
-    edges = np.flatnonzero(np.diff(numbers[order])) + 1
-    for places in np.split(order, edges):
-        number = int(numbers[places[0]])
-        found[places] = shard(number)[addresses[places] - number * per_shard]
-    return found
+    return joined(addresses, per_shard, dtype, lambda number: shard(number).view(np.uint8).data)
 
 
 def mapped(path: Path, dtype: np.dtype[Any], records: int) -> Records:
@@ -106,14 +118,37 @@ def mapped(path: Path, dtype: np.dtype[Any], records: int) -> Records:
     Raises:
         FileError: if it is missing or not of this size.
     """
+    return np.frombuffer(_opened(path, records * dtype.itemsize), dtype)
+
+
+def memory() -> int:
+    """Bytes of memory that this process may have, a container's limit considered; where that is not known, no end.
+
+    Example:
+        >>> memory() > 2**20
+        True
+    """
     try:
-        size = path.stat().st_size
-        if size != records * dtype.itemsize:
-            raise FileError(
-                f"{path} has {size} bytes, expected {records * dtype.itemsize}", cure="build the store again"
-            )
-        return np.asarray(np.memmap(path, dtype, mode="r"))  # as a plain array: its class makes gathering slow
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return 2**63
+    with suppress(OSError, ValueError):
+        return min(found, int(_CGROUP.read_text(encoding="ascii")))
+    return found
+
+
+def _opened(path: Path, size: int) -> mmap.mmap:
+    """A file of this size as memory that can be read."""
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise FileError(f"{path} has {found} bytes, expected {size}", cure="build the store again")
+        with open(path, "rb") as file:
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise FileError(f"{path} is missing", cure="put it back, or build the store again") from None
-    except OSError as error:
-        raise FileError(f"{path} can not be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: cut off between the look and the opening
+        raise FileError(f"{path} can not be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+__all__ = ["Shards", "gathered", "joined", "mapped", "memory"]

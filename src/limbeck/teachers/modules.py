@@ -68,14 +68,17 @@ class FunctionTeacher:
     Args:
         function: gives logits, or what :meth:`Outputs.of` reads; called under ``no_grad``.
         normalization: applied to the inputs first; None: the function takes inputs as they are.
+        digest: a name for what it computes, a new one whenever that changes: what it says is kept under this name.
+            Empty: the function's own attribute ``digest``, if it has one.
 
     Example:
         >>> FunctionTeacher(lambda x: x * 2)(torch.ones(1, 2)).logits
         tensor([[2., 2.]])
     """
 
-    def __init__(self, function: Callable[..., Any], normalization: Normalize | None = None) -> None:
+    def __init__(self, function: Callable[..., Any], normalization: Normalize | None = None, digest: str = "") -> None:
         self.function, self.normalization = function, normalization
+        self.digest = digest or str(getattr(function, "digest", ""))
         try:
             self._takes_index = "index" in inspect.signature(function).parameters
         except ValueError:  # a builtin

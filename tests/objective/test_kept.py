@@ -16,6 +16,7 @@ from limbeck.losses import TABLE, compares, kl
 from limbeck.models import CifarResNet
 from limbeck.objective import Objective, Scene, bind, check_kept, hard_labels, supervised, temperatures_read, term
 from limbeck.outputs import Outputs
+from limbeck.pairing import sites
 from limbeck.teachers import ModuleTeacher
 
 B, C, K = 6, 12, 3
@@ -425,3 +426,66 @@ def test_an_ensemble_with_all_logits_is_still_the_mean_of_its_members() -> None:
     log_q = torch.log_softmax(torch.tensor(Z_S) / 4, 1)
     expected = 16 * (p * (p.log() - log_q)).sum(1).mean().item()
     assert value(Objective([term("kl", 1.0)]), teacher)[0] == pytest.approx(expected, rel=1e-6)
+
+
+# Stores as teachers
+
+
+class Kept:
+    """A store of a teacher's pooled features: it knows views, and of other inputs only what their outputs look like."""
+
+    def __init__(self, features: dict[str, int], pooled: str | None = None) -> None:
+        self.features, self.pooled = features, pooled
+
+    def __call__(self, inputs: Tensor, index: Tensor | None = None) -> Outputs:
+        raise ModelError("a store says something of views with addresses")
+
+    def like(self, inputs: Tensor) -> Outputs:
+        features = {name: torch.ones(len(inputs), size) for name, size in self.features.items()}
+        return kept(draw(len(inputs), C), features=features)
+
+    def recall(self, batch: Any, inputs: Tensor) -> Outputs:
+        return self.like(inputs)
+
+    def flush(self) -> None: ...
+
+    def reading(self, layers: Any) -> Kept:
+        return self
+
+    def placed(self, place: Any) -> Kept:
+        return self
+
+
+def stored(teacher: Kept) -> Scene:
+    student = CifarResNet((3, 16, 16), C, depth=8, width=4)
+    return Scene(student, lambda x: x, teacher, torch.rand(4, 3, 16, 16), torch.arange(8) % C, C)
+
+
+@pytest.mark.parametrize("at", ["pooled", ("gap", "head:input")])
+@pytest.mark.parametrize("loss", ["rkd_distance", "fitnet", "crd"])
+def test_a_stores_pooled_features_are_compared_with_the_students(loss: str, at: Any) -> None:
+    scene = stored(Kept({"gap": 10}, "gap"))
+    own = sites(scene.student, scene.inputs).pooled
+    assert own is not None
+    at = at if isinstance(at, str) else (at[0], own.address)
+    bound = bind(Objective([term("kl"), term(loss, at=at)]), scene)
+    assert (bound.layers("teacher"), bound.layers("student")) == (("gap",), (own.address,))
+    check_kept(bound, C, K, [4.0], {"gap": 10})
+
+
+def test_a_stores_layers_are_not_guessed() -> None:
+    with pytest.raises(ModelError, match="term 'rkd_distance' reads 'pooled', which is not found"):
+        bind(Objective([term("rkd_distance")]), stored(Kept({"a": 10, "b": 10})))
+    with pytest.raises(ModelError, match="layers of Kept can not be found by themselves"):
+        bind(Objective([term("sp")]), stored(Kept({"gap": 10}, "gap")))
+
+
+def test_maps_are_not_compared_with_the_mean_of_maps() -> None:
+    scene = stored(Kept({"gap": 10}, "gap"))
+    stage = sites(scene.student, scene.inputs).stages[-1].address
+    for name in ("sp", "fitnet", "attention_transfer"):
+        with pytest.raises(
+            ModelError, match=rf"term '{name}' reads layer '{stage}' .* \(16, 4, 4\) .* 'gap' one vector"
+        ):
+            bind(Objective([term(name, at=("gap", stage))]), scene)
+    assert bind(Objective([term("fitnet", at=("gap", stage), adapter="auto")]), scene).layers("teacher") == ("gap",)

@@ -22,9 +22,9 @@ from limbeck.objective.signatures import asked, built
 from limbeck.objective.terms import Term
 from limbeck.objective.weighted import Objective
 from limbeck.outputs import Outputs
-from limbeck.pairing import Pairing, pair_layers
+from limbeck.pairing import Pairing, pair_layers, sites
 from limbeck.taps import Tap
-from limbeck.teachers import ModuleTeacher, Teacher, evaluating, reading
+from limbeck.teachers import Keeps, ModuleTeacher, Teacher, evaluating, reading
 
 Shape = tuple[int, ...]
 
@@ -50,6 +50,19 @@ class Scene:
     targets: Tensor
     classes: int
     seed: int = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether the teacher is a store, of which features are kept as one vector for each sample."""
+        return isinstance(self.teacher, Keeps)
+
+    def pooled(self) -> Pair | None:
+        """The vectors that both classifiers are given; of a store, the single layer whose features are kept."""
+        if not self.kept:
+            return self.pairing.pooled
+        theirs = getattr(self.teacher, "pooled", None)
+        own = sites(self.student, self.preparation(self.inputs)).pooled if theirs else None
+        return (theirs, own.address) if theirs and own else None
 
     @cached_property
     def pairing(self) -> Pairing:
@@ -135,15 +148,22 @@ def _pairs(one: Term, scene: Scene) -> tuple[Pair, ...]:
         return place
     if place == "logits":
         return ()
+    if place == "pooled":
+        return _found(one, tuple(filter(None, [scene.pooled()])))
     found = scene.pairing
     if place in ("each_stage", "all_stages"):
         chosen = tuple(found.stages)
     else:
-        single = {"middle_stage": found.middle, "last_stage": found.last, "pooled": found.pooled}[place]
+        single = {"middle_stage": found.middle, "last_stage": found.last}[place]
         chosen = (single,) if single else ()
+    return _found(one, chosen)
+
+
+def _found(one: Term, chosen: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """The pairs of a site, of which there is one."""
     if not chosen:
         raise ModelError(
-            f"term '{one.name}' reads '{place}', which is not found in both models",
+            f"term '{one.name}' reads '{one.place}', which is not found in both models",
             cure="say which layers with at: [teacher's, student's]; limbeck layers MODEL shows their names",
         )
     return chosen
@@ -157,7 +177,7 @@ def _features(pairs: Mapping[str, tuple[Pair, ...]], scene: Scene) -> tuple[Outp
         with evaluating(scene.student), Tap(scene.student, own) as tap:
             said = Outputs.of(scene.student(scene.preparation(scene.inputs)))
             student = replace(said, features=tap.read())
-        teacher = None if scene.teacher is None else reading(scene.teacher, theirs)(scene.inputs)
+        teacher = None if scene.teacher is None else _said(reading(scene.teacher, theirs), scene.inputs)
     for whose, outputs in (("student", student), ("teacher", teacher)):
         for name, value in outputs.features.items() if outputs else ():
             if not bool(torch.isfinite(value).all()):
@@ -166,6 +186,12 @@ def _features(pairs: Mapping[str, tuple[Pair, ...]], scene: Scene) -> tuple[Outp
                     cure="look at its weights and its normalization, or choose another layer",
                 )
     return student, teacher
+
+
+def _said(teacher: Teacher, inputs: Tensor) -> Outputs:
+    """What a teacher gives for these inputs; a store, which only knows its views, gives something of that shape."""
+    like = getattr(teacher, "like", None)
+    return teacher(inputs) if like is None else like(inputs)
 
 
 def _links(
@@ -178,6 +204,12 @@ def _links(
     adapters, own, theirs = [], [], []
     for pair in pairs:
         features = student.features[pair[1]], teacher.features[pair[0]]
+        if scene.kept and one.adapter is None and features[0].ndim > 2:
+            raise ModelError(
+                f"term '{one.name}' reads layer '{pair[1]}' of the student, which gives {_shape(features[0])} for each "
+                f"sample, and of the teacher's '{pair[0]}' one vector for each sample is kept: their mean",
+                cure="compare it with a layer of the student that gives a vector, or ask the live teacher",
+            )
         made = _adapter(one, pair, *map(_shape, features))
         if made is not None:
             with torch.no_grad(), evaluating(made):

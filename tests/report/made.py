@@ -200,12 +200,13 @@ def add_terms(
 
 
 STORE: dict[str, Any] = {
-    "mode": "learned", "path": "store", "samples": 1437, "views": 4, "records": 5748, "bytes": 137_952, "shards": 1,
-    "seconds": 3.25,
-    "record": {"kind": "dense", "classes": 10, "members": 1, "top": 0, "temperatures": [], "features": [], "bytes": 24},
+    "mode": "auto", "path": "/elsewhere/kept", "samples": 1437, "views": 4, "records": 5748, "known": 5748,
+    "bytes": 137_952, "bytes_per_view": 24, "asked": {"samples": 5748, "seconds": 3.25}, "built": {"seconds": 3.5},
+    "layout": {"kind": "dense", "classes": 10, "members": 1, "top": 0, "temperatures": [], "features": [], "bytes": 24},
     "certificate": {
-        "views": 1024, "kl_mean": 1.2e-9, "kl_p99": 2.5e-8, "agreement": 0.99951, "bytes": 24,
-        "bounds": {"kl_mean": 1e-5, "kl_p99": 1e-4, "agreement": 0.999},
+        "views": 1024, "temperatures": {"1": {}, "4": {}}, "kl_mean": 1.2e-9, "kl_p99": 2.5e-8, "agreement": 0.99951,
+        "bytes": 24, "features": {"pool": 0.00012},
+        "bounds": {"kl_mean": 1e-5, "kl_p99": 1e-4, "agreement": 0.999, "features": 0.01},
     },
 }  # fmt: skip
 PLAN: dict[str, Any] = {

@@ -59,8 +59,10 @@ def test_the_certificate_stands_beside_its_bounds(run: Path) -> None:
         ["KL, 99th percentile", "2.5e-08", "≤ 0.0001"],
         ["same class first", "99.95 %", "≥ 99.90 %"],
         ["bytes a view", "24", "–"],
+        ["error of features, pool", "0.00012", "≤ 0.01"],
     ]
     assert "The live teacher was asked again about 1,024 of the views." in words(text)
+    assert "in nats and at temperature 1 and 4, the larger one, is how far" in words(text)
 
 
 def test_what_is_kept_is_told(run: Path) -> None:
@@ -69,20 +71,33 @@ def test_what_is_kept_is_told(run: Path) -> None:
         "Of each of the 1,437 training samples 4 views were seen, again and again.",
         "said of these 5,748 pictures",
         "made filled as the first student trained, in its first epochs",
-        "the teacher took 3.25 s",
+        "asked by this run 5,748 views in 3.25 s",
         "views of a sample 4",
-        "of a view all 10 logits",
+        "kept of a view all 10 logits",
         "bytes 138 kB, 24 for a view",
-        "files of records 1 in the folder store",
+        "folder /elsewhere/kept",
         "its first 4 epochs ask the teacher",
     ):
         assert said in text, said
 
 
+def test_a_store_that_is_not_full_says_so(run: Path) -> None:
+    store = {**made.STORE, "known": 5000, "certificate": {}, "path": str(run / "store"), "mode": "auto"}
+    text = words(section(made.add_costs(run, store)))
+    assert "known so far 5,000 of 5,748: no training saw the others" in text
+    assert "folder store, in the run" in text
+    assert "How well" not in text
+
+
+@pytest.mark.parametrize(("mode", "told"), [("built", True), ("read", True), ("auto", False)])
+def test_how_long_building_took(run: Path, mode: str, told: bool) -> None:
+    assert ("building took 3.5 s" in words(section(made.add_costs(run, {**made.STORE, "mode": mode})))) == told
+
+
 def test_the_largest_logits_of_many_classes_are_told_with_what_lies_beyond(run: Path) -> None:
-    record = {"classes": 1000, "top": 10, "temperatures": [1.0, 4.0], "features": [["head.pool", 64]], "bytes": 176}
+    record = {"classes": 1000, "top": 10, "temperatures": [1.0, 4.0], "features": [["head.pool", 64]]}
     sure = {"beyond_mean": 0.0125, "beyond_p99": 0.25, "bytes": 176}
-    text = section(made.add_costs(run, {"mode": "read", "record": record, "certificate": sure}, None))
+    text = section(made.add_costs(run, {"mode": "read", "layout": record, "certificate": sure}, None))
     assert (
         "the 10 largest of 1,000 logits, and the weight of the others at temperature 1, 4; "
         "pooled features of head.pool (64)"
@@ -94,6 +109,7 @@ def test_the_largest_logits_of_many_classes_are_told_with_what_lies_beyond(run: 
         ["bytes a view", "176"],
     ]
     assert "was there before" in words(text)
+    assert "building took" not in words(text)
     assert "ask the teacher." not in words(text)  # only a store that was filled meanwhile makes first epochs slow
 
 
@@ -208,7 +224,9 @@ def test_the_page_is_written_without_a_part(run: Path, key: tuple[str, ...], wro
 
 
 def test_the_page_is_written_of_almost_nothing(run: Path) -> None:
-    text = section(made.add_costs(run, {"views": 1, "samples": 3}, {"planned": {"bytes": 72}}, journals=False))
+    text = section(
+        made.add_costs(run, {"views": 1, "samples": 3, "path": "\0"}, {"planned": {"bytes": 72}}, journals=False)
+    )
     assert "Each of the 3 training samples looked the same in every epoch." in words(text)
     assert rows(text, "What was planned and what it took")[1:] == [["bytes of the store", "72 B"]]
     assert "<svg" not in text
@@ -217,8 +235,9 @@ def test_the_page_is_written_of_almost_nothing(run: Path) -> None:
 def test_words_of_a_store_stay_text(run: Path) -> None:
     live = '</style><script>alert(1)</script><img src=x onerror="alert(1)">'
     store = {**made.STORE, "path": live, "mode": live}
-    store["record"] = {**store["record"], "features": [[live, 3]]}
+    store["layout"] = {**store["layout"], "features": [[live, 3]]}
+    store["certificate"] = {**store["certificate"], "features": {live: 0.5}, "temperatures": {live: {}}}
     text = section(made.add_costs(run, store, {**made.PLAN, "take": live, "reason": live}))
     assert "<script" not in text
     assert "<img" not in text
-    assert text.count("&lt;script&gt;alert(1)") == 5
+    assert text.count("&lt;script&gt;alert(1)") == 6

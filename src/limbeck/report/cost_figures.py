@@ -48,8 +48,8 @@ def planned(both: Mapping[str, tuple[float | None, float | None]]) -> str:
                 if value is not None:
                     axes.barh(place + shift, value, height=0.34, color=color, edgecolor=edge, lw=0.8)
                     text = f"{in_words(value)}{' planned' if color == FAINT else ''}"
-                    where = {"xytext": (4, 0), "textcoords": "offset points"}
-                    axes.annotate(text, (value, place + shift), va="center", fontsize=9, **where)
+                    end = (value, place + shift)
+                    axes.annotate(text, end, (4, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_yticks(range(len(both)), [short(KINDS[kind]) for kind in both])
         axes.set_ylim(len(both) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)

@@ -2,25 +2,29 @@
 
 ``summary.json`` tells of it in two entries. Each key may be missing or None: what is not there is not shown ::
 
-    "store": {
-        "mode": "learned",          # filled in the first epochs; "built": before training; "read": it was there before
-        "path": "store",            # in the run folder, or as the recipe names it
+    "store": {                      # as limbeck.pipeline.storing.Keeping.summary gives it
+        "mode": "auto",             # filled in the first epochs; "built": before training; "read": it was there before
+        "path": "store",            # relative to the run folder, or anywhere
         "samples": 1437,            # of the training split, N
         "views": 4,                 # of each sample, V
         "records": 5748,            # N · V
+        "known": 5748,              # of them are kept; fewer if not all views were seen
         "bytes": 137952,            # of all records
-        "shards": 1,                # files of records (or a list of them)
-        "record": {},               # Layout.to_dict(): kind, classes, members, top, temperatures, features, bytes
-        "seconds": 3.1,             # that building took, or that the teacher took while it was learned
-        "certificate": {
+        "bytes_per_view": 24,
+        "layout": {},               # Layout.to_dict(): classes, members, top, temperatures, features
+        "asked": {"samples": 5748, "seconds": 3.1},     # of the live teacher, by this run
+        "built": {"seconds": 3.1},  # that the teacher, or building, took when the store was made
+        "certificate": {            # as limbeck.store.certificate.certify gives it
             "views": 1024,              # that the live teacher was asked about again
+            "temperatures": {"1": {}, "4": {}},     # that it was compared at; KL and beyond are the worst of them
             "kl_mean": 1e-9,            # KL(live ‖ kept) in nats, mean over these views
             "kl_p99": 2e-8,             # their 99th percentile
             "agreement": 1.0,           # share of views whose largest logit is of the same class
-            "bytes": 24,                # a view
             "beyond_mean": 0.01,        # top-K: probability of the classes beyond the K largest, mean
             "beyond_p99": 0.05,
-            "bounds": {"kl_mean": 1e-5, "kl_p99": 1e-4, "agreement": 0.999}
+            "features": {"pool": 1e-4}, # relative error of each
+            "bytes": 24,                # a view
+            "bounds": {"kl_mean": 1e-3, "kl_p99": 1e-2, "agreement": 0.99, "features": 1e-2}
         }
     },
     "plan": {                       # as limbeck.pipeline.planning.compared gives it
@@ -44,6 +48,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from os.path import abspath
+from pathlib import Path, PurePath
 from typing import Any
 
 from limbeck.report.numbers import DASH, count, percent, size
@@ -52,7 +58,7 @@ from limbeck.report.tables import Table
 from limbeck.store.plan import in_words
 
 MADE = {
-    "learned": "filled as the first student trained, in its first epochs",
+    "auto": "filled as the first student trained, in its first epochs",
     "built": "built before the first student trained",
     "read": "was there before; its files, teacher, data and views were compared first",
 }
@@ -86,10 +92,11 @@ def told(found: Found) -> dict[str, Any] | None:
     sure = _map(store.get("certificate"))
     return {
         "sentence": _sentence(store),
-        "views": _number(store.get("views")) if store.get("mode") == "learned" else None,
-        "kept": _kept(store),
+        "views": _number(store.get("views")) if store.get("mode") == "auto" else None,
+        "kept": _kept(store, found.folder),
         "asked": _number(sure.get("views")),
         "certificate": _certificate(sure),
+        "at": _temperatures(sure),
         "plan": _plan(plan),
         "advice": _text(plan.get("take")),
         "reason": _text(plan.get("reason")),
@@ -124,25 +131,39 @@ def _sentence(store: Mapping[str, Any]) -> str:
     )
 
 
-def _kept(store: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _kept(store: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     """What is kept, name by name."""
-    record, views = _map(store.get("record")), _number(store.get("views"))
-    files = _number(len(_list(store.get("shards"))) or store.get("shards"))
-    whole, each = _number(store.get("bytes")), _number(record.get("bytes"))
-    if each is None:
-        each = _number(_map(store.get("certificate")).get("bytes"))
-    rows = [("made", MADE.get(str(store.get("mode")), _text(store.get("mode"))))]
-    if _number(store.get("seconds")) is not None:
-        rows.append(("the teacher took", _duration(_number(store["seconds"]))))
+    asked, built = _map(store.get("asked")), _map(store.get("built"))
+    known, records, whole, each, views = (
+        _number(store.get(key)) for key in ("known", "records", "bytes", "bytes_per_view", "views")
+    )
+    rows = [("made", MADE.get(str(store.get("mode")), ""))]
+    if store.get("mode") in ("built", "read") and _number(built.get("seconds")) is not None:
+        rows.append(("building took", _duration(_number(built["seconds"]))))
+    if _number(asked.get("samples")) is not None:
+        rows.append(("asked by this run", f"{count(asked['samples'])} views{_within(asked.get('seconds'))}"))
     if views is not None:
         rows.append(("views of a sample", count(views)))
-    rows.append(("of a view", _record(record)))
+    if known is not None and records is not None and known < records:
+        rows.append(("known so far", f"{count(known)} of {count(records)}: no training saw the others"))
+    rows.append(("kept of a view", _record(_map(store.get("layout")))))
     if whole is not None:
         rows.append(("bytes", size(whole) + (f", {count(each)} for a view" if each is not None else "")))
-    if files is not None:
-        rows.append(("files of records", count(files)))
-    rows.append(("in the folder", _text(store.get("path"))))
+    rows.append(("folder", _where(store.get("path"), folder)))
     return [(name, text) for name, text in rows if text]
+
+
+def _within(value: Any) -> str:
+    taken = _number(value)
+    return "" if not taken else f" in {_duration(taken)}"
+
+
+def _where(path: Any, folder: Path) -> str:
+    """Where the store lies; in the run's own folder its name alone."""
+    if not _text(path):
+        return ""
+    there, run = PurePath(abspath(path)), PurePath(abspath(folder))
+    return f"{there.relative_to(run).as_posix()}, in the run" if there.is_relative_to(run) else path
 
 
 def _record(record: Mapping[str, Any]) -> str:
@@ -170,7 +191,17 @@ def _certificate(sure: Mapping[str, Any]) -> Table | None:
         value, bound = _number(sure.get(key)), _number(bounds.get(key))
         if value is not None:
             rows.append((text, [_measured(key, value), *([_limit(key, bound)] if bounds else [])]))
+    for name, error in _map(sure.get("features")).items():
+        if _number(error) is not None:
+            limit = [_limit("kl", _number(bounds.get("features")))] if bounds else []
+            rows.append((f"error of features, {name}", [_measured("kl", error), *limit]))
     return Table(["live ‖ kept", "found", *(["bound"] if bounds else [])], rows) if rows else None
+
+
+def _temperatures(sure: Mapping[str, Any]) -> str:
+    """At which the outputs were compared."""
+    names = [str(one) for one in _map(sure.get("temperatures"))]
+    return "" if not names else f"at temperature {' and '.join(names)}{', the larger one' if len(names) > 1 else ''}"
 
 
 def _limit(key: str, bound: float | None) -> str:

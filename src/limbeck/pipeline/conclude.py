@@ -20,8 +20,10 @@ from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.given import Given
 from limbeck.pipeline.modes import said as of_mode
+from limbeck.pipeline.planning import compared
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained
+from limbeck.pipeline.storing import Keeping
 from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
 from limbeck.report.read import COMPARED as ROLES
 from limbeck.report.render import write_report
@@ -40,6 +42,7 @@ class Outcome:
         evaluations: by role, the teacher's too, one for each seed.
         findings: of the doctor, so far.
         searched: how the objective was chosen, if it was.
+        kept: the store of the teacher's outputs, if there is one.
     """
 
     teacher: Teacher | None
@@ -49,6 +52,7 @@ class Outcome:
     evaluations: dict[str, list[dict[str, Any]]]
     findings: list[Finding]
     searched: dict[str, Any] | None
+    kept: Keeping | None = None
 
 
 def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> None:
@@ -70,14 +74,16 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
     said: dict[str, Tensor] = {}
     if context.score_test:
-        compared = {role: one for role, one in chosen.items() if role in ROLES}
+        several = {role: one for role, one in chosen.items() if role in ROLES}
         said = {"teacher": found.logits["test"]} if found.teacher is not None else {}
-        said |= {role: _test_logits(context, one) for role, one in compared.items()}
-        test, modules = experiment.data.test, _modules(found.teacher, compared)
+        said |= {role: _test_logits(context, one) for role, one in several.items()}
+        test, modules = experiment.data.test, _modules(found.teacher, several)
         experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
     summary = _summary(context, found, sizes, exports, failed)
     add_uncertainty(summary, experiment, scored, said)
     summary["objective_search"] = found.searched
+    summary["store"] = found.kept.summary() if found.kept is not None else None
+    summary["plan"] = compared(context.run.path, found.kept.folder if found.kept is not None else None)
     summary["shipped_seed"] = chosen["student"].seed
     summary["seconds"] = seconds()
     _write(context, summary)

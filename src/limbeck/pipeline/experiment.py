@@ -25,6 +25,7 @@ from limbeck.models.lookup import UserModels, build
 from limbeck.models.published import published_normalization
 from limbeck.models.weights import start_from
 from limbeck.objective import Objective
+from limbeck.pipeline.wish import StoreWish, replayed, shared
 from limbeck.tasks.classification import CLASSIFICATION, Task, classification_task
 from limbeck.teachers import Ensemble, OnnxTeacher, Teacher, reordered
 from limbeck.teachers.labels import told
@@ -70,6 +71,7 @@ class Experiment:
         student: the student, and the controls.
         distilled: the student alone, where distillation makes another model of it than the controls are; None: it
             is as they are.
+        store: of the teacher's outputs; its views are the student's and the controls'.
         objective: of the student.
         search: choose temperature and weight on validation first (``objective: auto``).
         labels: so many training samples keep their label for student and controls, drawn for each seed; None: all.
@@ -101,6 +103,7 @@ class Experiment:
     ema: float | None = None
     peers: tuple[Candidate, ...] = ()
     distilled: Candidate | None = None
+    store: StoreWish | None = None
 
     @property
     def learner(self) -> Candidate:
@@ -161,16 +164,19 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         normalization = Normalization.from_dict(normalization)
     data = load(source.pop("source"), normalization=normalization, **source)
     teachers = recipe["teacher"] if isinstance(recipe["teacher"], list) else [recipe["teacher"]]
-    weights = [spec.get("weight") for spec in teachers]
+    weights, wish, student = [spec.get("weight") for spec in teachers], StoreWish.of_recipe(teachers), recipe["student"]
+    learner = _candidate(student, recipe, data, user)
+    learner = replace(learner, settings=replayed(learner.settings, wish, recipe["seed"]))
+    assistants = [_candidate(spec, recipe, data, user) for spec in recipe.get("assistants", [])]
     hard, search = recipe["controls"]["hard_labels"], recipe["objective"] == "auto"
     return Experiment(
         name=recipe["name"],
         data=data,
         teachers=[_taught(spec, recipe, data, user) for spec in teachers],
-        student=_candidate(recipe["student"], recipe, data, user),
+        student=learner,
         objective=_objective(recipe["objective"], user).resolved(data.train.targets, data.classes),
         search=search,
-        labels=recipe["student"]["labels"],
+        labels=student["labels"],
         seeds=tuple(range(recipe["seed"], recipe["seed"] + recipe["seeds"])),
         control=recipe["controls"]["control"],
         hard_labels=None if hard == "auto" else hard,
@@ -179,8 +185,9 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         recipe=recipe,
         task=classification_task(data.classes, **{key: recipe[key] for key in ("positive", "metric", "specificity")}),
         weights=tuple(one or 1.0 for one in weights) if any(weights) else None,
-        assistants=tuple(_candidate(spec, recipe, data, user) for spec in recipe.get("assistants", [])),
+        assistants=tuple(replace(one, settings=shared(one.settings, learner.settings)) for one in assistants),
         generations=recipe.get("generations", 1),
+        store=wish,
     )
 
 

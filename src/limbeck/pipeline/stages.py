@@ -22,7 +22,7 @@ from limbeck.pipeline.experiment import (
     some_inputs,
 )
 from limbeck.pipeline.folder import Run, key_of
-from limbeck.teachers import Teacher, reading
+from limbeck.teachers import Keeps, Teacher, reading
 from limbeck.teachers.digest import tensors_digest, weights_digest
 from limbeck.training.loop import CHECKPOINT, Job, fit
 from limbeck.training.precision import choose
@@ -103,6 +103,8 @@ def train(
         result = _run_training(
             context, folder, key, Trained(role, seed, candidate, folder), module, split, objective, teacher
         )
+        if isinstance(teacher, Keeps):
+            teacher.flush()
         files = [*WEIGHTS.values(), *(["metrics.jsonl"] if candidate.settings else [])]
         files += [name for name in [EXTRAS] if (folder / name).exists()]
         run.complete(stage, key, result, files)

@@ -12,7 +12,7 @@ from limbeck.errors import RecipeError
 from limbeck.files import write_json
 from limbeck.objective import Objective, Scene, bind, supervised
 from limbeck.objective.binding import told
-from limbeck.pipeline import reusing
+from limbeck.pipeline import reusing, storing
 from limbeck.pipeline.auto import search
 from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.estimate import estimate
@@ -50,22 +50,25 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     experiment = context.experiment
     digest = _digest(members, experiment.weights)
     says = listen(context, teacher, digest)
-    heard = Heard(teacher, says, digest)
     check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
     findings += of_teacher(experiment, teacher, says["validation"].logits)
     refuse(findings)
+    heard = Heard(teacher, says, digest, storing.begin(context, teacher, says["validation"]))
     searched = None
     if experiment.search:
-        context, searched = search(context, heard.by(experiment.student, experiment), heard.digest)
+        student = experiment.student
+        context, searched = search(context, heard.by(student, experiment), heard.key(student))
         experiment = context.experiment
     earlier, last = chain.between(context, heard)
     trained = {**earlier, **_students(context, heard, last)}
+    if heard.kept is not None:
+        heard.kept.end()
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
     if experiment.generations > 1:
         evaluations[chain.ENSEMBLE] = chain.together(context, trained, logits)
     evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
-    return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched)
+    return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched, heard.kept)
 
 
 def check_first(context: Context) -> None:
@@ -73,6 +76,7 @@ def check_first(context: Context) -> None:
     experiment = context.experiment
     chain.check(experiment)
     reusing.check(experiment)
+    storing.check(context)
     candidates = [*experiment.candidates, *experiment.assistants]
     for candidate in [*candidates, experiment.student]:
         check_fits(candidate.make(experiment.seeds[0]), candidate, experiment.data)
@@ -164,13 +168,15 @@ def _students(context: Context, teacher: Heard, last: Heard) -> dict[str, list[T
     for seed in experiment.seeds:
         split = chain.labeled(experiment, seed)
         for role, ones in found.items():
+            if last.kept is not None:
+                live = last.kept.teacher()  # a store that knows every view by now
             if role == "control_direct":
                 longer = chain.direct(experiment)
                 heard = teacher.by(longer, experiment)
-                ones.append(train(context, role, seed, longer, split, objectives[role], heard, teacher.digest))
+                ones.append(train(context, role, seed, longer, split, objectives[role], heard, teacher.key(longer)))
             else:
                 one = experiment.learner if role == "student" else student
-                ones.append(train(context, role, seed, one, split, objectives[role], live, last.digest))
+                ones.append(train(context, role, seed, one, split, objectives[role], live, last.key(one)))
     return found
 
 

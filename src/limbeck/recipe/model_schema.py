@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, FiniteFloat, Tag, model_validator
 
 from limbeck.recipe.data_schema import NormalizationSpec
+from limbeck.recipe.store_schema import Store
 from limbeck.recipe.types import (
     MAPPING,
     WORD,
@@ -136,6 +137,7 @@ class TeacherSpec(ModelSpec):
     weight: Positive | None = Field(default=None, description="of a teacher among several; all are scaled to sum to 1")
     output: str | None = Field(default=None, min_length=1, description="the .onnx file's output of scores, of several")
     probabilities: bool = Field(default=False, description="the .onnx file's outputs are probabilities: log is taken")
+    store: Store = Field(default=None, description="keep what it says of each view: auto, a path, or a mapping")
 
     @model_validator(mode="after")
     def _one_kind(self) -> TeacherSpec:

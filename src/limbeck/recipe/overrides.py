@@ -112,6 +112,8 @@ def _grown(child: Any, place: Key) -> Any:
         return copy.deepcopy(_OBJECTIVE) if place == ("objective",) else {}
     if isinstance(child, str) and place[-1] in ("optimizer", "schedule"):
         return {"name": child}
+    if isinstance(child, str) and place[0] == "teacher" and place[-1] == "store":
+        return {"path": child}
     if isinstance(child, int | float) and place[0] == "objective" and len(place) == 2:
         return {"weight": child}
     return child

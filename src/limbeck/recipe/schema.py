@@ -75,6 +75,10 @@ class RecipeSpec(Part):
     def _chained(self) -> RecipeSpec:
         if isinstance(self.teacher, TeacherSpec) and self.teacher.weight is not None:
             raise wrong("'weight' is for a teacher among several: give a list of teachers, or leave it out")
+        if isinstance(self.teacher, list):
+            first, *others = (one.store for one in self.teacher)
+            if any(one is not None for one in others) and any(one != first for one in others):
+                raise wrong("several teachers have one store, of their mean: give 'store' to the first one alone")
         if self.generations > 1 and self.assistants:
             raise wrong("expected either 'assistants' or 'generations' above 1, found both")
         if self.generations > 1 and (self.student.transfer or self.student.pretrained):

@@ -55,7 +55,7 @@ def between(context: Context, teacher: Heard) -> tuple[dict[str, list[Trained]],
     split = labeled(experiment, experiment.seeds[0])
     for role, seed, candidate in experiment.between:
         live = teacher.by(candidate, experiment) if candidate.settings else None
-        one = train(context, role, seed, candidate, split, experiment.objective, live, teacher.digest)
+        one = train(context, role, seed, candidate, split, experiment.objective, live, teacher.key(candidate))
         taught = ModuleTeacher(one.module(), candidate.preparation)
         teacher = Heard(taught, listen(context, taught, one.digest, role), one.digest)
         found[role] = [one]

@@ -38,6 +38,7 @@ NOT_LINEAR = (
     "models and batches are as measured, however many classes there are; evaluation and the teacher's own training "
     "are not counted",
 )
+SAME = "the student's views change nothing as it is, so making them is not in these times"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def plan(
     numbers: Numbers | None = None,
     *,
     paces: Mapping[str, Pace] | None = None,
-    megabytes: int = 64,
+    megabytes: int = 32,
 ) -> dict[str, Any]:
     """Measure this machine for a few seconds, and say what both ways cost and which to take.
 
@@ -150,7 +151,7 @@ def plan(
         "given": given,
         "take": (given or here)["take"],
         "reason": (given or here)["reason"],
-        "notes": list(NOT_LINEAR),
+        "notes": [*NOT_LINEAR, *([SAME] if settings.views.identity and numbers and numbers.views else [])],
     }
 
 
@@ -165,7 +166,8 @@ def question(experiment: Experiment, numbers: Numbers | None = None) -> Question
     split, objective, seeds = experiment.data.train, experiment.objective, len(experiment.seeds)
     samples, epochs = numbers.samples or len(split), numbers.epochs or settings.epochs
     classes = numbers.classes or len(experiment.data.classes)
-    views = numbers.views or _own(store, "views") or (1 if settings.views.identity else min(VIEWS, epochs))
+    kept = settings.replay.views if settings.replay else 1 if settings.views.identity else min(VIEWS, epochs)
+    views = numbers.views or kept
     seen_once = settings.views.identity and split.replayable and not objective.reads_layers
     fits = not memory() or 4 * samples * classes <= memory()  # what was said, in memory
     layout, impossible = _layout(experiment, store, classes)
@@ -201,7 +203,7 @@ def write_plan(context: Context, paces: Mapping[str, Pace]) -> dict[str, Any]:
     return found
 
 
-def compared(folder: Path, store: Path | None = None) -> dict[str, Any] | None:
+def compared(folder: Path, store: str | Path | None = None) -> dict[str, Any] | None:
     """What was planned for a run, and what it took; None without a plan.
 
     Args:
@@ -221,7 +223,7 @@ def compared(folder: Path, store: Path | None = None) -> dict[str, Any] | None:
     here = made_before["here"]
     if here is None:
         return None
-    store = store or folder / FOLDER
+    store = Path(store or folder / FOLDER)
     filling, reading = _asking_epochs(folder, here)
     control = [second for one in _epochs(folder, "control") for second in one]
     took = {
@@ -271,15 +273,12 @@ def _lengths(experiment: Experiment, layers: Sequence[str]) -> dict[str, int]:
 def _mode(store: Any, numbers: Numbers) -> str:
     """How a store comes to be; see :class:`limbeck.store.plan.Question`."""
     path = _own(store, "path")
-    if path is None or numbers:
-        return "learned"
-    return "read" if (Path(path) / MANIFEST).is_file() else "built"
+    return "read" if path is not None and not numbers and (Path(path) / MANIFEST).is_file() else "learned"
 
 
 def _own(store: Any, name: str) -> Any:
-    """What a store is told, None where that is ``auto``."""
-    value = getattr(store, name, None)
-    return None if value == "auto" else value
+    """What is asked of a store; None: what fits, or there is none."""
+    return getattr(store, name, None)
 
 
 def _asking_epochs(folder: Path, here: Mapping[str, Any]) -> tuple[list[float], list[float]]:
@@ -307,11 +306,14 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _built(store: Path, here: Mapping[str, Any]) -> float | None:
-    """Seconds a view of building a store beforehand, as its manifest tells."""
+    """Seconds of building a view of all samples beforehand, as the store's manifest tells."""
     if not (store / MANIFEST).is_file():
         return None
-    seconds = (read_json(store / MANIFEST).get("built") or {}).get("seconds")
-    return None if seconds is None else seconds / here["question"]["views"]
+    told = read_json(store / MANIFEST).get("built") or {}
+    if not told.get("asked") or told.get("seconds") is None:
+        return None
+    share = here["question"]["samples"] / here["question"]["processes"]  # each process tells of its own part
+    return float(told["seconds"] / told["asked"] * share)
 
 
 def _bytes(store: Path) -> int | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, count, cycle
 from pathlib import Path
@@ -39,7 +39,7 @@ STEPS = 3  # that are timed at least, after one that warms up
 LEAST, MOST = 0.01, 2.0  # seconds: what is short is repeated so long, what is long no longer
 RECORDS = 128  # that are gathered at once
 SEEKS = 48  # pages that are read at random places
-_PIECES, _NUMBERS = 32, 1 << 24  # batches of records, numbers and bytes that are kept on trial at most
+_PIECES, _NUMBERS = 32, 1 << 22  # batches of records, numbers and bytes that are kept on trial at most
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,10 @@ def records(folder: Path, layout: Layout, inputs: Tensor) -> tuple[float, float]
     both = Outputs.ensemble(members, torch.full((len(members),), 1 / len(members)))
     said = Outputs(members[0], features) if len(members) == 1 else replace(both, features=features)
     places = cycle(np.random.default_rng(0).permutation(pieces * size).reshape(pieces, size))
-    with tempfile.TemporaryDirectory(prefix=".plan.", dir=folder) as inside:
-        filling = Filling(Path(inside) / "store", layout, pieces * size, 1)
+    with (
+        tempfile.TemporaryDirectory(prefix=".plan.", dir=folder) as inside,
+        closing(Filling(Path(inside) / "store", layout, pieces * size, 1)) as filling,
+    ):
 
         def write() -> int:
             at = next(places)
@@ -206,7 +208,7 @@ def disk(folder: Path, layout: Layout, *, megabytes: int = 16) -> Disk:
         FileError: if it can not be written.
     """
     free = shutil.disk_usage(folder).free
-    data = random.Random(0).randbytes(megabytes << 20)  # what no disk can compress
+    data = np.random.default_rng(0).bytes(megabytes << 20)  # what no disk can compress
     with tempfile.TemporaryDirectory(prefix=".plan.", dir=folder) as inside:
         path, began = Path(inside) / "measured", time.perf_counter()
         write_bytes(path, data)
@@ -283,8 +285,8 @@ def _in_order(file: BinaryIO, length: int) -> float:
 def _at_random(file: BinaryIO, length: int) -> float:
     """Seconds of reading a page at a random place: the median."""
     _forget(file, random_order=True)
-    places, found = random.Random(0), []
-    for page in places.sample(range(length // PAGE), SEEKS):
+    found = []
+    for page in np.random.default_rng(0).permutation(length // PAGE)[:SEEKS].tolist():
         start = time.perf_counter()
         file.seek(page * PAGE)
         file.read(PAGE)

@@ -12,7 +12,7 @@ from limbeck.errors import FileError
 from limbeck.files import sha256
 from limbeck.training.progress import Reporter, Silent
 
-_THREADS = 8  # hashing a file leaves the interpreter to others
+_THREADS, _WORTH = 8, 2**23  # hashing leaves the interpreter to others; so many bytes are worth a thread
 
 
 def faults(
@@ -49,10 +49,11 @@ def faults(
 
 def _by_content(folder: Path, files: Sequence[Mapping[str, Any]], told: Reporter) -> Iterator[FileError]:
     told.begin("verify", 1, len(files), sum(facts.get("records", 0) for facts in files))
-    pool = ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1))
+    threads = min(_THREADS, os.cpu_count() or 1, sum(facts["bytes"] for facts in files) // _WORTH)
+    pool = ThreadPoolExecutor(threads) if threads > 1 else None
     try:
-        found = pool.map(_digest, [folder / facts["file"] for facts in files])
-        for done, (facts, digest) in enumerate(zip(files, found, strict=True), start=1):
+        digests = (pool.map if pool else map)(_digest, [folder / facts["file"] for facts in files])
+        for done, (facts, digest) in enumerate(zip(files, digests, strict=True), start=1):
             if isinstance(digest, FileError):
                 yield digest
             elif digest != facts["sha256"]:
@@ -62,7 +63,8 @@ def _by_content(folder: Path, files: Sequence[Mapping[str, Any]], told: Reporter
                 )
             told.batch(1, done, facts.get("records", 0), None)
     finally:  # also where the reader stops at the first fault: the other files are not read
-        pool.shutdown(cancel_futures=True)
+        if pool:
+            pool.shutdown(cancel_futures=True)
         told.end()
 
 

@@ -12,16 +12,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from limbeck.data.batch import Batch
 from limbeck.data.batches import batches
 from limbeck.data.datasets import DatasetSplit, LoaderSplit
+from limbeck.data.order import uniform
 from limbeck.data.replay import Replay, Seer, pixel_checksum
 from limbeck.data.sampling import Sampler
 from limbeck.data.split import Split
-from limbeck.data.views import Color, RandAugment, Views
+from limbeck.data.views import Color, RandAugment, Views, channels
 from limbeck.errors import RecipeError
 
 ALL: dict[str, Views] = {
@@ -115,6 +117,18 @@ def test_views_of_other_numbers_and_seeds_differ(kind: tuple[Views, Seen]) -> No
     assert alike < SIZE * 2 * 0.4
     other = seen(epochs(0, 1, views, replay=Replay(6, COUNT)))
     assert sum(other[sample, 0][0] == found[sample, 0][0] for sample in range(SIZE)) < SIZE * 0.4
+
+
+def test_a_partner_is_that_of_its_view_and_seen_in_that_view() -> None:
+    """MixUp by hand: partner and share from the address, the partner as it is seen itself."""
+    plain = seen(epochs(0, COUNT, Views(shift=1)))
+    for key, (bits, _, mixed) in seen(epochs(0, COUNT, ALL["mixup"])).items():
+        sample, view = np.array(key[0]), key[1]
+        partner = int(np.floor(uniform(REPLAY.seed, sample, view, channels.PARTNER) * SIZE))
+        share = stats.beta(0.4, 0.4).ppf(uniform(REPLAY.seed, sample, view, channels.SHARE))
+        own, other = (np.frombuffer(plain[one, view][0], np.float32) for one in (key[0], partner))
+        np.testing.assert_allclose(np.frombuffer(bits, np.float32), share * own + (1 - share) * other, atol=1e-5)
+        assert mixed == (partner % 4, pytest.approx(share, abs=1e-6))
 
 
 @pytest.mark.parametrize("name", ["geometry", "both"])
@@ -245,7 +259,7 @@ def test_other_pixels_have_other_checksums() -> None:
         inputs.flip(3), inputs.flip(2), inputs.transpose(2, 3), inputs.roll(1, 3), -inputs, inputs + 1e-7,
         inputs * torch.where(torch.arange(16) < 2, -1.0, 1.0),
     ]  # fmt: skip
-    for one in range(0, 255):  # two neighbors in each other's place
+    for one in range(255):  # two neighbors in each other's place
         swapped = flat.clone()
         swapped[[one, one + 1]] = flat[[one + 1, one]]
         changed.append(swapped.reshape(inputs.shape))

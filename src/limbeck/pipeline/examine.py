@@ -26,6 +26,7 @@ from limbeck.doctor.order import label_order
 from limbeck.doctor.positive import undeclared
 from limbeck.doctor.predictions import constant, near_chance
 from limbeck.doctor.splits import few, groups, overlap
+from limbeck.doctor.views import few_views
 from limbeck.errors import ExportError, LimbeckError, ModelError, RecipeError
 from limbeck.evaluation.predict import ask, predict
 from limbeck.evaluation.sizes import macs, parameters
@@ -113,7 +114,15 @@ def at_start(experiment: Experiment) -> list[Finding]:
     about = undeclared(data.train.targets, data.classes, experiment.task.positive)
     made = [Finding("data_split_made", "info", note) for note in data.notes]
     found = [*made, *overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
-    return found + _assistants(experiment)
+    return found + _assistants(experiment) + _replayed(experiment)
+
+
+def _replayed(experiment: Experiment) -> list[Finding]:
+    """What stored views do to the student's augmentation."""
+    settings = experiment.student.settings
+    if settings is None or settings.replay is None:
+        return []
+    return few_views(settings.replay.views, settings.epochs, changing=not settings.views.identity)
 
 
 def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list[Finding]:

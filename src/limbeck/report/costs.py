@@ -58,7 +58,7 @@ from limbeck.report.tables import Table
 from limbeck.store.plan import in_words
 
 MADE = {
-    "auto": "filled as the first student trained, in its first epochs",
+    "auto": "filled in the first epochs of the first training that heard the teacher",
     "built": "built before the first student trained",
     "read": "was there before; its files, teacher, data and views were compared first",
 }
@@ -97,7 +97,7 @@ def told(found: Found) -> dict[str, Any] | None:
         "asked": _number(sure.get("views")),
         "certificate": _certificate(sure),
         "at": _temperatures(sure),
-        "plan": _plan(plan),
+        "plan": _plan(_asking(plan, store)),
         "advice": _text(plan.get("take")),
         "reason": _text(plan.get("reason")),
         "seconds": seconds(found),
@@ -201,7 +201,8 @@ def _certificate(sure: Mapping[str, Any]) -> Table | None:
 def _temperatures(sure: Mapping[str, Any]) -> str:
     """At which the outputs were compared."""
     names = [str(one) for one in _map(sure.get("temperatures"))]
-    return "" if not names else f"at temperature {' and '.join(names)}{', the larger one' if len(names) > 1 else ''}"
+    several = ", the larger of them" if len(names) > 1 else ""
+    return f"at temperature {' and '.join(names)}{several}" if names else ""
 
 
 def _limit(key: str, bound: float | None) -> str:
@@ -219,6 +220,17 @@ def _plan(plan: Mapping[str, Any]) -> Table | None:
         share = f"{took / planned:.2f}×" if planned and took is not None else DASH
         rows.append((kinds[key], [say(planned), *([say(took), share] if ran else [])]))
     return Table(["time and bytes", "planned", *(["took", "ratio"] if ran else [])], rows) if rows else None
+
+
+def _asking(plan: Mapping[str, Any], store: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The plan, with what the teacher took of epochs that filled the store: what they took longer than those after."""
+    took, known, samples = _map(plan.get("took")), _number(store.get("known")), _number(store.get("samples"))
+    filling, reading = _number(took.get("building")), _number(took.get("stored"))
+    if store.get("mode") != "auto" or "teacher" in took or not samples:
+        return plan
+    if known is None or filling is None or reading is None or filling < reading:
+        return plan
+    return {**plan, "took": {**took, "teacher": known / samples * (filling - reading)}}
 
 
 def _both(plan: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, tuple[float | None, float | None]]:

@@ -134,3 +134,16 @@ def test_floats_are_not_called_bytes_and_a_models_own_size_is_told(tmp_path: Pat
     names: dict[str, Any] = {"torch": torch, "pixels": np.ones((3, 4, 4), dtype=np.float32)}
     exec(lines[0], names)  # noqa: S102
     assert names["inputs"].shape == (1, 3, 2, 2)
+
+
+def test_what_was_stored_of_the_teacher_is_told(tmp_path: Path) -> None:
+    made.make_run(tmp_path / "r")
+    summary, run = (json.loads((tmp_path / "r" / name).read_text()) for name in ("summary.json", "run.json"))
+    assert "stored" not in model_card(summary, run)
+    assert "stored" not in model_card({**summary, "store": None}, run)
+    assert (
+        "It saw 4 views of each of 1,437 samples, again and again; what the teacher said of them was stored (KL of the "
+        "stored from the live teacher 1.2e-09 nats in the mean, the same first class in 99.95 % of 1,024 views)."
+    ) in model_card({**summary, "store": made.STORE}, run)
+    part = {"views": 1, "samples": 3, "certificate": {}}
+    assert "stored.\n" in model_card({**summary, "store": part}, run)

@@ -69,6 +69,7 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         "## How it was made",
         "",
         *_learned(summary),
+        *_stored(summary.get("store") or {}),
         _code(run["command"] or "limbeck.distill(…)"),
         "",
         *_block("yaml", yaml.safe_dump(dict(run["recipe"]), sort_keys=False, allow_unicode=True)),
@@ -79,6 +80,21 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
 def _learned(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"- {_plain(line)}" for line in in_words(summary.get("objective"))]
     return ["It learned from (layers: the teacher's → its own):", "", *lines, ""] if lines else []
+
+
+def _stored(store: Mapping[str, Any]) -> list[str]:
+    """What of the teacher was kept, where it was not asked at every step."""
+    if not store.get("views") or not store.get("samples"):
+        return []
+    views, sure = store["views"], store.get("certificate") or {}
+    text = f"It saw {views:,} view{'s' * (views != 1)} of each of {store['samples']:,} samples, again and again; what "
+    text += "the teacher said of them was stored"
+    if "kl_mean" in sure and "agreement" in sure:
+        text += (
+            f" (KL of the stored from the live teacher {sure['kl_mean']:.1e} nats in the mean, the same first class "
+        )
+        text += f"in {100 * sure['agreement']:.2f} % of {sure['views']:,} views)"
+    return [f"{text}.", ""]
 
 
 def _usage(told: Mapping[str, Any]) -> list[str]:

@@ -287,7 +287,7 @@ def test_it_is_in_the_manifest_and_told_in_a_line(tmp_path: Path) -> None:
     assert sum("kept as the teacher says it: KL" in one and "24 bytes a view" in one for one in said) == 1
     listed = dict(rows(kept))
     assert listed["bytes a view"] == "24"
-    assert listed["views asked about again"] == f"{3 * N} of {3 * N}"
+    assert listed["asked about again"] == f"{3 * N} of {3 * N} views"
 
 
 # Before a training: the views and the teacher of today.

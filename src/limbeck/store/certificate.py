@@ -187,16 +187,19 @@ def line(found: Mapping[str, Any]) -> str:
 
 def rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A certificate as names and values."""
-    listed = [("views asked about again", f"{found['views']:,} of {found['records']:,}")]
+    listed = [("asked about again", f"{found['views']:,} of {found['records']:,} views")]
     for name, one in found["temperatures"].items():
-        listed.append((f"KL(live ‖ kept) at temperature {name}, mean", f"{one['kl_mean']:.2e} nats"))
-        listed.append((f"KL(live ‖ kept) at temperature {name}, 99th percentile", f"{one['kl_p99']:.2e} nats"))
+        text = f"{one['kl_mean']:.1e} nats in the mean, {one['kl_p99']:.1e} at the 99th percentile"
+        listed.append((f"KL(live ‖ kept), temperature {name}", text))
         if "beyond_mean" in one:
-            listed.append((f"beyond the kept classes at temperature {name}, mean", f"{one['beyond_mean']:.2%}"))
+            text = f"{one['beyond_mean']:.2%} in the mean, {one['beyond_p99']:.2%} at the 99th percentile"
+            listed.append((f"beyond the kept, temperature {name}", text))
     ties = f" ({found['ties']} by rounding alone)" if found["ties"] else ""
     listed.append(("same first class", f"{found['agreement']:.2%}{ties}"))
-    listed.append(("largest difference of a logit", f"{found['largest_difference']:.2g}"))
-    listed += [(f"features of '{name}', relative error", f"{one:.1e}") for name, one in found["features"].items()]
+    listed.append(("logits differ by at most", f"{found['largest_difference']:.2g}"))
+    listed += [
+        (f"features of '{name}' are off by", f"{one:.1e} of their size") for name, one in found["features"].items()
+    ]
     return [*listed, ("bytes a view", str(found["bytes"]))]
 
 

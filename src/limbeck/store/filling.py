@@ -285,6 +285,27 @@ def tidy(folder: Path) -> None:
     remove_file(folder / BEGIN)
 
 
+def noted(folder: Path, number: int, length: int) -> int:
+    """How many records of a shard are known by its note; the shard itself is not looked at.
+
+    Args:
+        folder: of a store that is being made.
+        number: of the shard.
+        length: how many records it will hold.
+
+    Raises:
+        FileError: if the note can not be read.
+    """
+    path, half = folder / f"shard-{number:05d}.known", _HEAD + -(-length // 8)
+    try:
+        text = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise FileError(f"{path} can not be read: {error.strerror}") from None
+    turns = [one for one in (text[:half], text[half:]) if len(one) == half]
+    last = max(turns, key=lambda one: int.from_bytes(one[:8], "little"), default=b"")
+    return int(np.unpackbits(np.frombuffer(last[_HEAD:], dtype=np.uint8)).sum())
+
+
 def _begun(path: Path) -> Any:
     try:
         return read_json(path)

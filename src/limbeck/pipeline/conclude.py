@@ -19,11 +19,11 @@ from limbeck.pipeline.examine import after, together
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.given import Given
+from limbeck.pipeline.keeping import Keeping
 from limbeck.pipeline.modes import said as of_mode
 from limbeck.pipeline.planning import compared
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained
-from limbeck.pipeline.storing import Keeping
 from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
 from limbeck.report.read import COMPARED as ROLES
 from limbeck.report.render import write_report

@@ -53,22 +53,21 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
     findings += of_teacher(experiment, teacher, says["validation"].logits)
     refuse(findings)
-    heard = Heard(teacher, says, digest, storing.begin(context, teacher, says["validation"]))
     searched = None
-    if experiment.search:
-        student = experiment.student
-        context, searched = search(context, heard.by(student, experiment), heard.key(student))
-        experiment = context.experiment
-    earlier, last = chain.between(context, heard)
-    trained = {**earlier, **_students(context, heard, last)}
-    if heard.kept is not None:
-        heard.kept.end()
+    with storing.kept(context, teacher, says["validation"]) as kept:
+        heard = Heard(teacher, says, digest, kept)
+        if experiment.search:
+            student = experiment.student
+            context, searched = search(context, heard.by(student, experiment), heard.key(student))
+            experiment = context.experiment
+        earlier, last = chain.between(context, heard)
+        trained = {**earlier, **_students(context, heard, last)}
     logits = {name: outputs.logits for name, outputs in says.items()}
     evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
     if experiment.generations > 1:
         evaluations[chain.ENSEMBLE] = chain.together(context, trained, logits)
     evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
-    return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched, heard.kept)
+    return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched, kept)
 
 
 def check_first(context: Context) -> None:

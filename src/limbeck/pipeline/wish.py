@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from limbeck.data.replay import Replay
-from limbeck.errors import RecipeError
+from limbeck.errors import FileError, RecipeError
 from limbeck.files import read_json
 from limbeck.recipe.mistakes import answer, from_pydantic
 from limbeck.recipe.store_schema import AUTO, StoreHolder
 from limbeck.store.filling import BEGIN
 from limbeck.store.manifest import FILE, Manifest
+from limbeck.store.store import Store
 from limbeck.training.settings import Settings
 
 VIEWS = 16  # of each sample, unless told otherwise
@@ -111,12 +112,16 @@ def begun(folder: Path) -> Replay | None:
         FileError: if it can not be read.
     """
     if (folder / FILE).exists():
-        views = Manifest.read(folder).identity["views"]
-    elif (folder / BEGIN).exists():
-        views = read_json(folder / BEGIN)["identity"]["views"]
-    else:
+        return Store(folder, Manifest.read(folder)).replay
+    if not (folder / BEGIN).exists():
         return None
-    return Replay(views["seed"], views["count"])
+    try:
+        views = read_json(folder / BEGIN)["identity"]["views"]
+        return Replay(int(views["seed"]), int(views["count"]))
+    except (KeyError, TypeError, ValueError, RecipeError):
+        raise FileError(
+            f"{folder / BEGIN} is not what limbeck wrote", cure=f"remove {folder}, and build the store again"
+        ) from None
 
 
 def replayed(settings: Settings | None, wish: StoreWish | None, seed: int) -> Settings | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from limbeck.errors import LimbeckError
 from limbeck.outputs import Outputs
 from limbeck.pipeline.experiment import Candidate, Experiment
-from limbeck.pipeline.storing import Keeping
+from limbeck.pipeline.keeping import Keeping
 from limbeck.teachers import Recorded, Teacher
 from limbeck.training.precision import choose
 

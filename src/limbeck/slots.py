@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Slots:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "r+b" if self.path.exists() else "w+b", buffering=0)  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
             there = self.path.stat().st_size
             if reserved and there < size:
                 self.write(there, bytes(size - there))
@@ -102,6 +104,7 @@ class Claim:
         self._file: Any = None
         while self._file is None:
             self._file = self._locked()
+        weakref.finalize(self, self._file.close)
 
     def _locked(self) -> Any:
         """The locked file; None if it was removed meanwhile."""
@@ -128,7 +131,8 @@ class Claim:
             file.close()
             return None
         with suppress(OSError):  # a full disk: the lock counts, not who is named in it
-            file.truncate(0)
+            if file.seek(0, os.SEEK_END):  # some file systems are slow to close what was cut to nothing
+                file.truncate(0)
             file.write(f"process {os.getpid()}".encode())
         return file
 

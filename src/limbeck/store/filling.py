@@ -26,6 +26,7 @@ from limbeck.training.distributed import world
 
 BEGIN, LOCK = "begin.json", ".lock"
 _SHARDS, _LEAST, _MOST = 64, 1024, 2**24  # about so many shards, of so many records each
+_BLOCK = 4096  # bytes, of which a file on the disk has a whole number
 _HEAD = 8 + 32  # of a note: its turn and its sha256
 
 
@@ -229,9 +230,9 @@ class Filling:
     def _part(self, number: int) -> _Part:
         if number not in self._parts:
             length, path = self.length(number), self.file(number)
-            slots, half = Slots(path, length * self.layout.stride), _HEAD + -(-length // 8)
+            slots, half = Slots(path, length * self.layout.stride), _half(length)
             records = mapped(path, self.layout.dtype, length)
-            at = path.with_suffix(".known")
+            at = _note(path)
             try:
                 text = at.read_bytes() if at.exists() else b""
             except OSError as error:
@@ -265,11 +266,11 @@ class Filling:
         return head + digest.digest() + bits
 
     def _check_space(self) -> None:
-        """See that what is missing has room: what a shard has on the disk already does not count."""
-        there = sum(min(_on_disk(self.file(number)), self.length(number) * self.layout.stride) for number in
-                    range(self.shards))  # fmt: skip
-        notes = self.shards * 2 * _HEAD + self.records // 4
-        needed, free = self.records * self.layout.stride - there + notes + self.besides, _free(self.folder)
+        """See that what is missing has room: what a file has on the disk already does not count."""
+        needed, free = self.besides + 4 * _BLOCK, _free(self.folder)  # the beginning, the lock and the manifest
+        for number in range(self.shards):
+            length, path = self.length(number), self.file(number)
+            needed += _lacking(path, length * self.layout.stride) + _lacking(_note(path), 2 * _half(length))
         if needed > free:
             raise FileError(
                 f"a store of {self.samples} samples in {self.views} views needs {needed:,} more bytes; {free:,} are "
@@ -326,9 +327,20 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _on_disk(path: Path) -> int:
-    """Bytes that a file takes on the disk, holes not counted where the system knows them."""
+def _lacking(path: Path, size: int) -> int:
+    """Bytes that a file of a size has not got on the disk yet; holes are not there, where the system knows them."""
+    there = 0
     with suppress(OSError):
         found = path.stat()
-        return getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
-    return 0
+        there = getattr(found, "st_blocks", found.st_size // 512) * 512
+    return max(-(-size // _BLOCK) * _BLOCK - there, 0)
+
+
+def _note(path: Path) -> Path:
+    """The file of a shard's note."""
+    return path.with_suffix(".known")
+
+
+def _half(length: int) -> int:
+    """Bytes of one half of a shard's note."""
+    return _HEAD + -(-length // 8)

@@ -318,6 +318,8 @@ def test_a_teacher_whose_code_changed_while_its_weights_did_not_is_noticed(
     store.check(plan.identity)  # nothing that can be read of it differs
     with pytest.raises(ResumeError, match=r"the teacher says something else now than was kept of it: KL"):
         probe(store, plan.see, plan.teacher, HERE)
+    with pytest.raises(ResumeError, match="the teacher says something else now"):
+        build(plan, tmp_path / "store", told=Silent())
 
 
 def test_every_view_and_shard_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

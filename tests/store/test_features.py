@@ -121,6 +121,11 @@ def test_layers_that_are_not_kept_are_refused_by_name(store: Store) -> None:
         store.reading(["4:inptu"])
 
 
+def test_a_store_that_keeps_more_layers_serves(store: Store, data: Data, model: nn.Module) -> None:
+    again = Store.build(model, data, store.folder, features=["2"], **OPTIONS)
+    assert list(again.layout.features) == ["1", "2", "4:input"]
+
+
 def test_features_of_every_shape() -> None:
     said = as_teacher(net(5)).reading(["0", "2", "3"])(torch.zeros(2, 1, 8, 8))  # type: ignore[attr-defined]
     assert features_of(said, ["0", "2", "3"]) == {"0": 5, "2": 5, "3": 5}

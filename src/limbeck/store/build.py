@@ -25,7 +25,7 @@ from limbeck.errors import RecipeError
 from limbeck.evaluation.predict import ask
 from limbeck.files import describe, write_tensors
 from limbeck.outputs import Outputs
-from limbeck.store.certificate import certify, hold, line
+from limbeck.store.certificate import certify, hold, line, probe
 from limbeck.store.codec import encode
 from limbeck.store.filling import Filling, tidy
 from limbeck.store.identity import differences, identity, refuse, surroundings
@@ -146,6 +146,7 @@ def opened(plan: Plan, folder: Path) -> Store:
     world().from_first(lambda: Store.open(folder, verify=False).verify())
     store = Store.open(folder, verify=False)
     store.check(plan.identity, plan.layout)
+    probe(store, plan.see, plan.teacher.placed(plan.precision.place), plan.precision)
     kept = {"said": {name: one["split"] for name, one in store.manifest.said.items()}}
     refuse(folder, differences(kept, {"said": {name: _contents(split) for name, split in plan.heard.items()}}))
     tidy(folder)

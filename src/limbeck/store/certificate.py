@@ -20,7 +20,8 @@ from limbeck.store.codec import Records, decode
 from limbeck.store.layout import Layout
 from limbeck.store.learning import pooled
 from limbeck.store.store import Store, same_pixels
-from limbeck.teachers import Teacher
+from limbeck.teachers import Teacher, reading
+from limbeck.training.distributed import world
 from limbeck.training.precision import Precision
 
 COUNT, PROBED = 512, 64
@@ -123,6 +124,8 @@ def probe(
 ) -> dict[str, Any]:
     """Before a training: make some views of a store again, in all its shards, and ask the live teacher about them.
 
+    Of several processes, all must come here; the first one does it.
+
     So another library, another decoder of pictures, or a teacher whose code was changed while its weights were not, is
     noticed; a rare view that none of these is, is noticed in its batch.
 
@@ -140,16 +143,21 @@ def probe(
         FileError: if a view has other pixels, naming it.
         ResumeError: if the teacher says something else.
     """
+    count = max(count, store.manifest.views, len(store.manifest.shards))
+    found: dict[str, Any] = world().from_first(lambda: _probe(store, see, teacher, precision, count))
+    return found
+
+
+def _probe(store: Store, see: Seer, teacher: Teacher | None, precision: Precision | None, count: int) -> dict[str, Any]:
     manifest = store.manifest
-    count = max(count, manifest.views, len(manifest.shards))
     for addresses in torch.from_numpy(spread(manifest.records, count)).split(PROBED):
         inputs = see(addresses % manifest.samples, addresses // manifest.samples)[0]
         records = store.shards.gather(addresses.numpy())
         same_pixels(records, pixel_checksum(inputs), addresses, manifest.samples, store.folder, manifest.built)
     if teacher is None or precision is None:
         return {}
-    gather = store.shards.gather
-    found = certify(gather, teacher, see, store.layout, precision, views=manifest.views, count=count)
+    gather, live = store.shards.gather, reading(teacher, tuple(store.layout.features))
+    found = certify(gather, live, see, store.layout, precision, views=manifest.views, count=count)
     if wrong := outside(found):
         raise ResumeError(
             f"{store.folder}: the teacher says something else now than was kept of it: {'; '.join(wrong)}",

@@ -240,8 +240,9 @@ def compared(folder: Path, store: str | Path | None = None) -> dict[str, Any] | 
 
 def _layout(experiment: Experiment, store: Any, classes: int) -> tuple[Layout, str]:
     """A record that suffices for the objective, and why there is none."""
-    weights, members = experiment.weights, len(experiment.teachers)
-    equal = tuple(1 / members for _ in range(members)) if members > 1 else ()
+    members = len(experiment.teachers)
+    given = experiment.weights or (1.0,) * members
+    weights = tuple(one / sum(given) for one in given) if members > 1 else ()
     read = TEMPERATURES if experiment.search else temperatures_read(experiment.objective)
     temperatures = tuple(_own(store, "temperatures") or read or (1.0,))
     features = _lengths(experiment, _own(store, "features") or ())
@@ -249,14 +250,14 @@ def _layout(experiment: Experiment, store: Any, classes: int) -> tuple[Layout, s
         layout = Layout.choose(
             classes,
             members=members,
-            weights=tuple(weights or equal),
+            weights=weights,
             top=_own(store, "top"),
             temperatures=temperatures,
             features=features,
         )
         check_kept(experiment.objective, classes, layout.top, layout.temperatures, features)
     except RecipeError as error:
-        simple = Layout.choose(classes, members=members, weights=tuple(weights or equal), temperatures=(1.0,))
+        simple = Layout.choose(classes, members=members, weights=weights, temperatures=(1.0,))
         return simple, str(error).splitlines()[0]  # its cost is told all the same
     return layout, ""
 

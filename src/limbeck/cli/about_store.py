@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from limbeck.cli.leaving import stdout_kept
 from limbeck.cli.options import AsJson, Quiet
 from limbeck.cli.show import print_json
 
+BUILD = "build"  # the command that a recipe is given to
+
+
+class RecipeFirst(TyperGroup):
+    """Commands of which one need not be named: what is none of their names is a recipe, to be built."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, *self.get_help_option_names(ctx)}:
+            args = [BUILD, *args]
+        found: list[str] = super().parse_args(ctx, args)
+        return found
+
+
+store = typer.Typer(
+    cls=RecipeFirst,
+    help="Build the store of a recipe's teacher; say what a store is; see that it is as it was written.",
+    no_args_is_help=True,
+    subcommand_metavar="RECIPE | info PATH | verify PATH",
+)
 StoreArg = Annotated[Path, typer.Argument(metavar="PATH", help="A store's folder, such as runs/demo/store.")]
 
 
@@ -46,4 +66,7 @@ def verify(path: StoreArg, quiet: Quiet = False, as_json: AsJson = False) -> Non
     )
 
 
-__all__ = ["info", "verify"]
+store.command()(info)
+store.command()(verify)
+
+__all__ = ["BUILD", "store"]

@@ -12,11 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limbeck.cli.about_store import store
 from limbeck.cli.layers import layers
-from limbeck.cli.leaving import EXIT_CODES, FOUND, INTERRUPTED, how_to_go_on, say, stdout_kept, terminates, together
+from limbeck.cli.leaving import (
+    EXIT_CODES,
+    FOUND,
+    INTERRUPTED,
+    how_to_go_on,
+    say,
+    stdout_kept,
+    terminates,
+    together,
+    typed,
+)
 from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set
 from limbeck.cli.plan import plan
 from limbeck.cli.show import print_json, show, show_findings, show_sweep
+from limbeck.cli.store import store
 from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
 
 if TYPE_CHECKING:
@@ -199,7 +211,9 @@ def predict(
 
 
 app.command()(layers)
+app.add_typer(store, name="store")
 app.command()(plan)
+app.add_typer(store, name="store")
 
 
 @app.command()
@@ -274,10 +288,6 @@ def _run(
     with stdout_kept(as_json), how_to_go_on(folder, models):
         result = execute(loaded.to_dict(), folder, command=typed(), quiet=quiet, models=models)
     show(result, as_json)
-
-
-def typed() -> str:
-    return shlex.join(["limbeck", *sys.argv[1:]])
 
 
 def a_run(folder: Path) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import FileError
 from limbeck.files import read_json
 from limbeck.store.certificate import rows
+from limbeck.store.fields import Fields, whole
 from limbeck.store.filling import noted, per_shard
 from limbeck.store.layout import Layout
 from limbeck.store.manifest import BEGIN, FILE, Manifest
@@ -75,33 +75,47 @@ def verify(folder: str | Path, told: Reporter | None = None) -> dict[str, Any]:
 
 def cells(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What :func:`inform` gave as names and values for people."""
-    record, known = found["record"], found["identity"]
+    record = found["record"]
     listed = [
         ("store", found["path"]),
         ("state", _state(found)),
         ("views", f"{found['views']:,} of {found['samples']:,} samples: {found['records']:,} records"),
         ("record", _record(record)),
         ("size", f"{in_units(found['bytes'])} in {found['shards']:,} file{'s' * (found['shards'] != 1)}"),
-        *_teacher(known.get("teacher", {})),
-        *_views(known.get("views", {})),
     ]
-    if known.get("data"):
-        shape = "×".join(map(str, known["data"]["shape"]))
-        listed.append(("data", f"{shape}, {record['classes']:,} classes, contents {known['data']['contents'][:12]}"))
-    listed.append(("precision", str(known.get("precision"))))
-    if found["said"]:
-        listed.append(("other splits", ", ".join(found["said"])))
-    if found["certificate"]:
-        listed += rows(found["certificate"])
+    for about in (_identity, _certified, _built):
+        try:
+            listed += about(found)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            listed.append(("also", "what only another version of limbeck can tell"))
+    return [*listed, *(("fault", one) for one in found["faults"])]
+
+
+def _identity(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    known, data = found["identity"], found["identity"]["data"]
+    shape = "×".join(map(str, data["shape"]))
+    listed = [
+        *_teacher(known["teacher"]),
+        *_views(known["views"]),
+        ("data", f"{shape}, {len(data['classes']):,} classes, contents {data['contents'][:12]}"),
+        ("precision", known["precision"]),
+    ]
+    return [*listed, ("other splits", ", ".join(found["said"]))] if found["said"] else listed
+
+
+def _certified(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return rows(found["certificate"]) if found["certificate"] else []
+
+
+def _built(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     built = found["built"]
-    libraries = ", ".join(
-        f"{name} {built[name]}" for name in ("limbeck", "torch", "numpy", "Pillow") if built.get(name)
-    )
+    listed = []
     if built.get("when"):
+        libraries = ", ".join(f"{name} {built[name]}" for name in _LIBRARIES if built.get(name))
         listed.append(("built", f"{built['when']} with {libraries}, on {built.get('platform')}"))
     if "seconds" in built:
         listed.append(("took", f"{built['seconds']:.1f} s"))
-    return [*listed, *(("fault", one) for one in found["faults"])]
+    return listed
 
 
 def in_units(size: int) -> str:
@@ -120,14 +134,10 @@ def in_units(size: int) -> str:
 def _begun(folder: Path) -> dict[str, Any]:
     """A store that is not finished, and how far it is."""
     path = folder / BEGIN
-    begin = read_json(path)
-    try:
-        layout, samples, views = Layout.from_dict(begin["record"]), int(begin["samples"]), int(begin["views"])
-        identity = dict(begin["identity"])
-    except (KeyError, TypeError, ValueError):
-        raise FileError(
-            f"{path} does not tell what the store was begun for", cure=f"remove {folder}, and build it again"
-        ) from None
+    known = Fields.of(read_json(path), str(path))
+    layout = Layout.from_dict(known.object("record").value, f"{path}: record")
+    samples, views = (known.take(name, whole(1), "a whole number of at least 1") for name in ("samples", "views"))
+    identity = known.object("identity").value
     each = per_shard(samples * views)
     size = _size(layout, samples, views, each)
     lengths = [min(each, samples * views - number * each) for number in range(size["shards"])]
@@ -136,7 +146,7 @@ def _begun(folder: Path) -> dict[str, Any]:
         "finished": False,
         **size,
         "known": sum(noted(folder, number, length) for number, length in enumerate(lengths)),
-        "identity": identity,
+        "identity": dict(identity),
         "said": [],
         "certificate": {},
         "built": {},

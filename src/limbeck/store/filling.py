@@ -283,7 +283,8 @@ def tidy(folder: Path) -> None:
     """Remove what a finished store does not need any more, also where sealing was cut short."""
     for path in sorted(folder.glob("shard-*.known")):
         remove_file(path)
-    remove_file(folder / BEGIN)
+    for name in (BEGIN, LOCK):  # who waits for the lock finds the manifest then
+        remove_file(folder / name)
 
 
 def noted(folder: Path, number: int, length: int) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limbeck.cli.about_store import store
 from limbeck.cli.layers import layers
 from limbeck.cli.leaving import (
     EXIT_CODES,
@@ -211,7 +210,6 @@ def predict(
 
 
 app.command()(layers)
-app.add_typer(store, name="store")
 app.command()(plan)
 app.add_typer(store, name="store")
 

@@ -94,6 +94,10 @@ def stdout_kept(as_json: bool) -> Iterator[None]:
         yield
 
 
+def typed() -> str:
+    return shlex.join(["limbeck", *sys.argv[1:]])
+
+
 @contextlib.contextmanager
 def how_to_go_on(folder: Path, models: Path | None = None) -> Iterator[None]:
     """Say how a stopped run is continued, with the user's file if it has one."""

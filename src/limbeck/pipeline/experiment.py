@@ -151,12 +151,15 @@ class Experiment:
         return self.labels is not None or self.data.train.labeled < len(self.data.train)
 
 
-def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Experiment:
+def from_recipe(
+    recipe: Mapping[str, Any], user: UserModels | None = None, store: StoreWish | None = None
+) -> Experiment:
     """The experiment that a checked recipe asks for: its data are loaded here.
 
     Args:
         recipe: as ``Recipe.to_dict`` gives it.
         user: models of the user's own file.
+        store: of the teacher's outputs, if not the recipe's.
     """
     source = dict(recipe["data"])
     normalization = source.pop("normalization")
@@ -164,7 +167,8 @@ def from_recipe(recipe: Mapping[str, Any], user: UserModels | None = None) -> Ex
         normalization = Normalization.from_dict(normalization)
     data = load(source.pop("source"), normalization=normalization, **source)
     teachers = recipe["teacher"] if isinstance(recipe["teacher"], list) else [recipe["teacher"]]
-    weights, wish, student = [spec.get("weight") for spec in teachers], StoreWish.of_recipe(teachers), recipe["student"]
+    weights, student = [spec.get("weight") for spec in teachers], recipe["student"]
+    wish = store or StoreWish.of_recipe(teachers)
     learner = _candidate(student, recipe, data, user)
     learner = replace(learner, settings=replayed(learner.settings, wish, recipe["seed"]))
     assistants = [_candidate(spec, recipe, data, user) for spec in recipe.get("assistants", [])]

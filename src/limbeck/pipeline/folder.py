@@ -34,22 +34,35 @@ class Run:
     def __init__(self, path: str | Path, shared: Path | None = None) -> None:
         self.path, self.shared = make_folder(path), shared
 
-    def begin(self, name: str, recipe: Mapping[str, Any], command: str) -> None:
+    def begin(self, name: str, recipe: Mapping[str, Any], command: str, *, teacher_only: bool = False) -> None:
         """Write ``run.json``, or see that the folder holds the same run.
+
+        Where no more than the teacher was made, the store of its outputs may be another.
+
+        Args:
+            name: of the run.
+            recipe: what is asked for.
+            command: that was typed.
+            teacher_only: nothing but the teacher is asked for; a run that is there is left as it is.
 
         Raises:
             ResumeError: if it holds another run.
         """
-        self.was_done, self.info = world().from_first(lambda: self._begin(name, recipe, command))
+        self.was_done, self.info = world().from_first(lambda: self._begin(name, recipe, command, teacher_only))
 
-    def _begin(self, name: str, recipe: Mapping[str, Any], command: str) -> tuple[bool, dict[str, Any]]:
+    def _begin(
+        self, name: str, recipe: Mapping[str, Any], command: str, teacher_only: bool
+    ) -> tuple[bool, dict[str, Any]]:
         asked = json.loads(json.dumps(recipe))
         file = self.path / "run.json"
         created = now()
         if file.exists():
             before = read_json(file)
             same = before.get("recipe") == asked
-            if not same and self._has_work():
+            alike = without_store(before.get("recipe")) == without_store(asked)
+            if alike and teacher_only:
+                return False, before
+            if not same and self._has_work() and not (alike and not self._has_students()):
                 raise ResumeError(
                     f"{self.path} holds a run of another recipe ({before.get('name')}, {before.get('created')})",
                     cure="give another folder with --out, or remove that one",
@@ -77,6 +90,16 @@ class Run:
 
     def _has_work(self) -> bool:
         return any(self.path.rglob("*.safetensors"))
+
+    def _has_students(self) -> bool:
+        """Whether anything but a teacher was made."""
+        weights = (path.relative_to(self.path).parts for path in self.path.glob("models/*/**/*.safetensors"))
+        return any(not parts[1].startswith("teacher") for parts in weights)
+
+    def leave(self) -> None:
+        """Write that a run was begun and not finished, unless it was finished before."""
+        if self.info["status"] == "running":
+            world().from_first(lambda: self.finish("stopped"))
 
     def finish(self, status: str) -> None:
         """Write how the run ended."""
@@ -126,6 +149,23 @@ class Run:
         if self.shared is not None:
             kept = self.shared / f"{stage.replace('/', '-')}-{key[:16]}"
             copy_folder(folder, kept, last=MANIFEST)
+
+
+def without_store(recipe: Any) -> Any:
+    """A recipe without what it says of a store of its teacher's outputs.
+
+    Example:
+        >>> without_store({"teacher": {"model": "m", "store": "auto"}, "seed": 0})
+        {'teacher': {'model': 'm'}, 'seed': 0}
+    """
+    if not isinstance(recipe, Mapping) or "teacher" not in recipe:
+        return recipe
+    given = recipe["teacher"]
+    plain = [
+        {key: value for key, value in one.items() if key != "store"} if isinstance(one, Mapping) else one
+        for one in (given if isinstance(given, list) else [given])
+    ]
+    return {**recipe, "teacher": plain if isinstance(given, list) else plain[0]}
 
 
 def key_of(value: Any) -> str:

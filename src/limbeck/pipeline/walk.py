@@ -12,6 +12,7 @@ from limbeck.errors import RecipeError
 from limbeck.files import write_json
 from limbeck.objective import Objective, Scene, bind, supervised
 from limbeck.objective.binding import told
+from limbeck.outputs import Outputs
 from limbeck.pipeline import reusing, storing
 from limbeck.pipeline.auto import search
 from limbeck.pipeline.conclude import Outcome
@@ -45,12 +46,8 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     for one in (one for one in findings if one.code == "assistant_not_between"):
         context.reporter.say(str(one))
     world().from_first(lambda: estimate(context))
-    teacher, members = _teacher(context)
-    context = _with_classifier(context, members)
+    context, teacher, members, digest, says = teacher_first(context)
     experiment = context.experiment
-    digest = _digest(members, experiment.weights)
-    says = listen(context, teacher, digest)
-    check_logits(says["validation"].logits, "the teacher", len(experiment.data.classes))
     findings += of_teacher(experiment, teacher, says["validation"].logits)
     refuse(findings)
     searched = None
@@ -68,6 +65,22 @@ def walk(context: Context) -> tuple[Context, Outcome]:
         evaluations[chain.ENSEMBLE] = chain.together(context, trained, logits)
     evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
     return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched, kept)
+
+
+def teacher_first(
+    context: Context,
+) -> tuple[Context, Teacher, list[Trained | Given], str, dict[str, Outputs]]:
+    """Train the teacher or take it as it is, and ask it about every split.
+
+    Returns:
+        The context, the teacher, its members as files, a digest of them, and what it says of each split.
+    """
+    teacher, members = _teacher(context)
+    context = _with_classifier(context, members)
+    digest = _digest(members, context.experiment.weights)
+    says = listen(context, teacher, digest)
+    check_logits(says["validation"].logits, "the teacher", len(context.experiment.data.classes))
+    return context, teacher, members, digest, says
 
 
 def check_first(context: Context) -> None:

@@ -74,9 +74,10 @@ class StoreWish:
         )
 
     @classmethod
-    def of_recipe(cls, teachers: Sequence[Mapping[str, Any]]) -> StoreWish | None:
-        """That of a recipe's teachers, which have one together."""
-        return cls.of(teachers[0].get("store")) if teachers else None
+    def of_recipe(cls, teacher: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> StoreWish | None:
+        """That of a recipe's teacher, or of its teachers, which have one together."""
+        first = teacher if isinstance(teacher, Mapping) else teacher[0]
+        return cls.of(first.get("store"))
 
     def replay(self, settings: Settings, seed: int) -> Replay:
         """The views that student and controls see.

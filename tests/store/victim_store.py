@@ -18,12 +18,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tests.store.building import SAMPLES, VIEWS, Counting, Telling, net, plan, shards
+
 from limbeck.store import build as module
 from limbeck.store.build import build
 from limbeck.store.store import Store
 from limbeck.teachers import ModuleTeacher
 from limbeck.training.interrupt import Interrupted
-from tests.store.building import SAMPLES, VIEWS, Counting, Telling, net, plan, shards
 
 BATCH, PAUSE = 50, 0.002
 RECORDS = SAMPLES * VIEWS

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from tests.store.written import rewrite, write_store
+from torch import Tensor
 
 from limbeck.errors import FileError
+from limbeck.files import describe, write_tensors
 from limbeck.store.store import Store
 
 Corruption = Callable[["Folder", random.Random], set[str]]
@@ -195,3 +198,30 @@ def test_without_verifying_only_sizes_are_looked_at(folder: Folder) -> None:
         (folder.path / "shard-00003.bin").rmdir()
     finally:
         folder.restore()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "found"),
+    [
+        ({"logits": torch.zeros(5)}, "'logits': (5,)"),
+        ({"logits": torch.zeros(7, 4)}, "'logits': (7, 4)"),
+        ({"logits": torch.zeros(7, 5, dtype=torch.float64)}, "in float32"),
+        ({"probabilities": torch.zeros(7, 5)}, "'probabilities': (7, 5)"),
+        ({"logits": torch.zeros(7, 5), "members": torch.zeros(2, 7, 5), "weights": torch.zeros(2)}, "(2, 7, 5)"),
+        (
+            {"logits": torch.zeros(7, 5), "members": torch.zeros(1, 7, 5)},
+            "expected {'logits': (7, 5), 'members': (1, 7, 5)",
+        ),
+        ({}, "holds {}, expected"),
+    ],
+)
+def test_what_was_said_of_a_split_is_something_else(tmp_path: Path, tensors: dict[str, Tensor], found: str) -> None:
+    """Its digest is right: another tool wrote it so."""
+    write_store(tmp_path)
+    assert Store.open(tmp_path).says("test").logits.shape == (7, 5)
+    facts = describe(write_tensors(tmp_path / "said-test.safetensors", tensors))
+    rewrite(tmp_path, lambda content: content["said"]["test"].update(facts))
+    with pytest.raises(FileError) as error:
+        Store.open(tmp_path).says("test")
+    assert error.value.what.startswith(f"{tmp_path / 'said-test.safetensors'} holds ")
+    assert found in error.value.what

@@ -189,6 +189,7 @@ class Store:
         Raises:
             ModelError: if that was not kept.
             ResumeError: if the split holds other samples now.
+            FileError: if the file is missing, or holds something else.
         """
         if split not in self.manifest.said:
             kept = self.manifest.said
@@ -197,7 +198,16 @@ class Store:
         if samples is not None:
             now = {"said": {split: samples.without_labels([]).fingerprint()}}
             refuse(self.folder, differences({"said": {split: facts["split"]}}, now))
-        found = read_tensors(self.folder / facts["file"])[0]
+        path, classes = self.folder / facts["file"], self.layout.classes
+        found = read_tensors(path)[0]
+        shapes = {name: tuple(one.shape) for name, one in found.items()}
+        count = shapes.get("logits", (0,))[0]
+        expected = {"logits": (count, classes)}
+        if "members" in found:
+            of = self.layout.members
+            expected |= {"members": (of, count, classes), "weights": (of,)}
+        if shapes != expected or any(one.dtype != torch.float32 for one in found.values()):
+            raise FileError(f"{path} holds {shapes}, expected {expected} in float32", cure="build the store again")
         return Outputs(found["logits"], {}, found.get("members"), found.get("weights"))
 
     def like(self, inputs: Tensor) -> Outputs:

@@ -1,14 +1,19 @@
-"""One training step, against loops written by hand.
+"""One training step, against loops written by hand: what a teacher costs, and what one that is kept in a store does.
 
 Batches of 128 CIFAR-shaped images; student: five convolutions of width 32 (0.28 M parameters); teacher: ResNet-18 with
-the CIFAR stem. Training steps only: fetching and normalizing a batch, forward, loss, backward, optimizer. No step reads
-a disk. The loops take turns of a few steps, so that what else the machine does meets all of them alike.
+the CIFAR stem. Training steps only: fetching and normalizing a batch, forward, loss, backward, optimizer; what a store
+adds to them is there: the checksums of the pixels, reading, comparing and, in a first epoch, writing. No checkpoint is
+written, so that nothing waits for a disk. The loops take turns of a few steps, so that what else the machine does meets
+all of them alike.
 
     hand      student alone, the best plain loop: the precision, memory format and fused optimizer that limbeck has here
-    hand2     the same once more: what differs between these two is noise
     limbeck   student alone, limbeck's own loop
+    store     distilled from a finished store that was read before, limbeck's own loop
+    hand2     hand once more: what differs between these two is noise
+    limbeck2  limbeck once more
     plain     distilled from a live teacher, plain float32 loop
-    distill   distilled from a live teacher, limbeck's own loop
+    distill   distilled from a live teacher in the loop's own precision, limbeck's own loop
+    auto      the same as a first epoch with a store that is filled meanwhile: every view is new to it
 
     python benchmarks/distill_step.py [--json] [--steps 100] [--threads 2]
 """
@@ -17,48 +22,59 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import (
+    CLASSES,
+    NORMALIZATION,
+    Clock,
+    Turn,
+    cifar_teacher,
+    described,
+    measure,
+    provenance,
+    ratio,
+    student,
+    told,
+    where,
+)
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import resnet18
 
-from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
+from limbeck.data.replay import Replay, Seer
+from limbeck.data.sampling import Sampler
 from limbeck.data.split import Split
-from limbeck.models.small import CNN5
+from limbeck.data.views import Views
 from limbeck.objective import Objective, supervised, term
-from limbeck.pipeline.folder import environment
-from limbeck.teachers import ModuleTeacher
+from limbeck.store.build import Plan, build
+from limbeck.store.filling import Filling
+from limbeck.store.layout import Layout
+from limbeck.store.learning import LearningStore
+from limbeck.teachers import ModuleTeacher, Teacher
 from limbeck.training import loop
 from limbeck.training.interrupt import StopSignal
 from limbeck.training.precision import choose
 from limbeck.training.progress import Silent
 from limbeck.training.settings import Optimizer, Schedule, Settings
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 RATE, MOMENTUM, DECAY, TEMPERATURE, WEIGHT = 0.05, 0.9, 5e-4, 4.0, 0.9
-Turn = Callable[[], list[float]]
-
-
-def cifar_teacher() -> nn.Module:
-    torch.manual_seed(1)
-    model = resnet18(num_classes=10)
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    return model.eval().requires_grad_(False)
-
-
-def student() -> nn.Module:
-    torch.manual_seed(0)
-    return CNN5((3, 32, 32), 10, width=32)
+STORED = 4  # views of the finished store
+RATIOS = (
+    ("hand2", "hand", None),
+    ("limbeck2", "limbeck", None),
+    ("limbeck", "hand", "<=1.10"),
+    ("plain", "distill", ">=1.8"),
+    ("store", "limbeck", "<=1.05"),
+    ("distill", "store", ">=6"),
+    ("plain", "store", ">=15"),
+    ("auto", "distill", "<=1.10"),
+)
 
 
 def sgd(module: nn.Module, **options: Any) -> torch.optim.Optimizer:
@@ -70,8 +86,8 @@ def hand(images: Tensor, labels: Tensor, batch: int) -> Turn:
     precision = choose("cpu")
     model, layout = student().to(memory_format=torch.channels_last).train(), torch.channels_last
     optimizer = sgd(model, fused=True)
-    scale = (1 / (255 * torch.tensor(STD))).reshape(1, 3, 1, 1)
-    shift = (-torch.tensor(MEAN) / torch.tensor(STD)).reshape(1, 3, 1, 1)
+    scale = (1 / (255 * torch.tensor(NORMALIZATION.std))).reshape(1, 3, 1, 1)
+    shift = (-torch.tensor(NORMALIZATION.mean) / torch.tensor(NORMALIZATION.std)).reshape(1, 3, 1, 1)
 
     def turn() -> list[float]:
         times, began = [], time.perf_counter()
@@ -93,7 +109,10 @@ def plain(images: Tensor, labels: Tensor, batch: int) -> Turn:
     """What most people write: float32, contiguous, the teacher asked at every step."""
     model, teacher = student().train(), cifar_teacher()
     optimizer = sgd(model)
-    mean, std = torch.tensor(MEAN).reshape(1, 3, 1, 1), torch.tensor(STD).reshape(1, 3, 1, 1)
+    mean, std = (
+        torch.tensor(NORMALIZATION.mean).reshape(1, 3, 1, 1),
+        torch.tensor(NORMALIZATION.std).reshape(1, 3, 1, 1),
+    )
 
     def turn() -> list[float]:
         times, began = [], time.perf_counter()
@@ -116,39 +135,28 @@ def plain(images: Tensor, labels: Tensor, batch: int) -> Turn:
     return turn
 
 
-class Clock(Silent):
-    """Notes when each batch is done."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def start(self) -> None:
-        self.times, self._began = [], time.perf_counter()
-
-    def batch(self, epoch: int, done: int, samples: int, loss: float | None) -> None:
-        self.times.append((now := time.perf_counter()) - self._began)
-        self._began = now
-
-
-def limbeck(images: Tensor, labels: Tensor, batch: int, *, distilled: bool, folder: Path) -> Turn:
+def limbeck(
+    split: Split, batch: int, folder: Path, *, teacher: Teacher | None = None, replay: Replay | None = None
+) -> Turn:
     """limbeck's loop as `limbeck run` runs it, with its defaults, epoch by epoch without validation."""
-    precision, normalization, clock = choose("cpu"), Normalization(MEAN, STD), Clock()
-    kl = [term("kl", WEIGHT, temperature=TEMPERATURE)] if distilled else []
+    precision, clock = choose("cpu"), Clock()
+    kl = [term("kl", WEIGHT, temperature=TEMPERATURE)] if teacher else []
     job = loop.Job(
         module=student(),
-        objective=Objective([supervised(1 - WEIGHT if distilled else 1.0), *kl]),
-        split=Split(images, labels, [str(number) for number in range(10)], "train"),
-        preparation=Preparation(normalization),
+        objective=Objective([supervised(1 - WEIGHT if teacher else 1.0), *kl]),
+        split=split,
+        preparation=Preparation(NORMALIZATION),
         validate=lambda module: {},
         settings=Settings(
             epochs=10**6,
             batch_size=batch,
             optimizer=Optimizer("sgd", RATE, DECAY, MOMENTUM),
             schedule=Schedule("constant"),
+            replay=replay,
             device="cpu",
         ),
         folder=folder,
-        teacher=ModuleTeacher(cifar_teacher(), normalization).placed(precision.place) if distilled else None,
+        teacher=teacher.placed(precision.place) if teacher else None,
         reporter=clock,
     )
     state = loop._prepare(job, precision)
@@ -164,30 +172,53 @@ def limbeck(images: Tensor, labels: Tensor, batch: int, *, distilled: bool, fold
     return turn
 
 
-def measure(turns: dict[str, Turn], steps: int, each: int) -> dict[str, list[list[float]]]:
-    """Seconds of every step of every turn; each round begins with another loop."""
-    names = list(turns)
-    for turn in turns.values():
+def stored(split: Split, batch: int, folder: Path, live: Teacher) -> Turn:
+    """Distilled from a store that is finished."""
+    replay = Replay(0, STORED)
+    see = Seer(split, Sampler(split.targets), Views(), replay.seed)
+    plan = Plan(live, see, replay, Layout.choose(CLASSES), choose("cpu"), {})
+    store = build(plan, folder / "store", batch_size=batch, told=Silent())
+    turn = limbeck(split, batch, folder, teacher=store, replay=replay)
+    for _ in range(STORED):  # each view is read once before
         turn()
-    found: dict[str, list[list[float]]] = {name: [] for name in names}
-    for number in range(-(-steps // each)):
-        for place in range(len(names)):
-            name = names[(number + place) % len(names)]
-            found[name].append(turns[name]())
-    return found
+    return turn
 
 
-def ratio(found: dict[str, list[list[float]]], one: str, other: str, target: str | None = None) -> dict[str, Any]:
-    """Ratio of the medians; and the quartiles of the ratio turn by turn, which says how sure that is."""
+def filled(split: Split, batch: int, folder: Path, live: Teacher, turns: int) -> Turn:
+    """Distilled while a store is filled: of each turn, which is an epoch, no view is known.
 
-    def median(name: str) -> float:
-        return statistics.median(step for turn in found[name] for step in turn)
+    Args:
+        turns: no more than so many.
+    """
+    filling = Filling(folder / "filled", Layout.choose(CLASSES), len(split), turns)
+    turn = limbeck(split, batch, folder, teacher=LearningStore(live, filling), replay=Replay(0, turns))
+    everything = torch.arange(filling.records).numpy()
 
-    pairs = [statistics.median(a) / statistics.median(b) for a, b in zip(found[one], found[other], strict=True)]
-    low, _, high = statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else (pairs[0],) * 3
-    value = median(one) / median(other)
-    met = None if target is None else value <= float(target[2:]) if target[0] == "<" else value >= float(target[2:])
-    return {"of": one, "to": other, "ratio": value, "low": low, "high": high, "target": target, "met": met}
+    def checked() -> list[float]:
+        before = int(filling.missing(everything).sum())
+        times = turn()
+        if before - int(filling.missing(everything).sum()) != len(split):
+            raise RuntimeError("a turn was no first epoch: some of its views were known already")
+        return times
+
+    return checked
+
+
+def loops(split: Split, labels: Tensor, batch: int, folder: Path, rounds: int) -> dict[str, Turn]:
+    """All loops by name, in the order of their turns."""
+    live = ModuleTeacher(cifar_teacher(), NORMALIZATION)
+    images = split.inputs
+    makers: dict[str, Callable[[Path], Turn]] = {
+        "hand": lambda at: hand(images, labels, batch),
+        "limbeck": lambda at: limbeck(split, batch, at),
+        "store": lambda at: stored(split, batch, at, live),
+        "hand2": lambda at: hand(images, labels, batch),
+        "limbeck2": lambda at: limbeck(split, batch, at),
+        "plain": lambda at: plain(images, labels, batch),
+        "distill": lambda at: limbeck(split, batch, at, teacher=live),
+        "auto": lambda at: filled(split, batch, at, live, rounds + 1),  # one turn warms up
+    }
+    return {name: make(folder / name) for name, make in makers.items()}
 
 
 def main() -> None:
@@ -201,59 +232,33 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     each = min(options.turn, options.steps)
+    rounds = -(-options.steps // each)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (each * options.batch, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    data = (images, torch.randint(10, (len(images),), generator=generator), options.batch)
+    labels = torch.randint(CLASSES, (len(images),), generator=generator)
+    split = Split(images, labels, [str(number) for number in range(CLASSES)], "train")
     with tempfile.TemporaryDirectory() as folder:
-        turns = {
-            "hand": hand(*data),
-            "limbeck": limbeck(*data, distilled=False, folder=Path(folder)),
-            "hand2": hand(*data),
-            "plain": plain(*data),
-            "distill": limbeck(*data, distilled=True, folder=Path(folder)),
-        }
-        found = measure(turns, options.steps, each)
+        found = measure(loops(split, labels, options.batch, Path(folder), rounds), rounds)
     result = {
-        "benchmark": "distill_step",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": {**environment(), "threads": torch.get_num_threads()},
-        "precision": choose("cpu").name,
+        **provenance("distill_step"),
         "batch": options.batch,
-        "loops": {name: described(turns_) for name, turns_ in found.items()},
-        "ratios": [
-            ratio(found, "hand2", "hand"),
-            ratio(found, "limbeck", "hand", "<=1.10"),
-            ratio(found, "plain", "distill", ">=1.8"),
-        ],
+        "loops": {name: described(turns) for name, turns in found.items()},
+        "ratios": [ratio(found, one, other, target) for one, other, target in RATIOS],
     }
     print(json.dumps(result, indent=2) if options.json else table(result))
 
 
-def described(turns: list[list[float]]) -> dict[str, Any]:
-    """Median and quartiles of a step, in milliseconds."""
-    steps = sorted(1000 * step for turn in turns for step in turn)
-    low, middle, high = statistics.quantiles(steps, n=4, method="inclusive") if len(steps) > 1 else steps * 3
-    return {"median_ms": middle, "low_ms": low, "high_ms": high, "steps": len(steps)}
-
-
 def table(result: dict[str, Any]) -> str:
     """The result for people."""
-    where = result["environment"]
     lines = [
-        f"{where['processor']}, {where['cores']} cores, {where['threads']} threads, torch {where['torch']}, "
-        f"{result['precision']}, batch {result['batch']}, {result['date']}",
+        f"{where(result)}, batch {result['batch']}",
         "",
         f"{'loop':<10}{'median ms':>10}{'quartiles':>18}{'steps':>7}",
     ]
     for name, one in result["loops"].items():
         span = f"{one['low_ms']:.1f} to {one['high_ms']:.1f}"
         lines.append(f"{name:<10}{one['median_ms']:>10.1f}{span:>18}{one['steps']:>7}")
-    lines.append("")
-    for one in result["ratios"]:
-        told = "noise" if one["target"] is None else f"target {one['target']}: {'met' if one['met'] else 'missed'}"
-        names = f"{one['of']} / {one['to']}"
-        lines.append(f"{names:<18}{one['ratio']:>6.2f}  (turn by turn {one['low']:.2f} to {one['high']:.2f})  {told}")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *(told(one) for one in result["ratios"])])
 
 
 if __name__ == "__main__":

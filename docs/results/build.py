@@ -2,7 +2,8 @@
 
     python docs/results/build.py [--collect RUNS]
 
-``--collect`` first copies ``summary.json``, ``run.json`` and ``sweep.json`` of the run folders in RUNS to this place.
+``--collect`` first copies ``summary.json``, ``run.json`` and ``sweep.json`` of the run folders in RUNS to this place,
+and for the page of stores what it tells of epochs beside them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from methods_page import methods
+from store_page import gap, reading, trained, verdict
 
 from limbeck.evaluation.statistics import interval
 from limbeck.pipeline.sweep import plot
@@ -41,6 +43,8 @@ def collect(runs: Path, into: Path) -> None:
             if source.exists():
                 (into / run.name).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, into / run.name / name)
+        if run.name.startswith("store-") and (into / run.name / "summary.json").exists():
+            (into / run.name / "trained.json").write_text(json.dumps(trained(run)) + "\n", encoding="utf-8")
 
 
 def results(folder: Path) -> list[str]:
@@ -149,9 +153,11 @@ def speed(folder: Path) -> list[str]:
         f"batch {found['batch']}.",
         "",
         "`hand` is the best hand-written loop of the student alone, in the same precision and memory format;",
-        "`hand2` is the same loop again, the spread of A against A; `limbeck` is the student alone;",
-        "`plain` is a float32 loop with a live teacher; `distill` is limbeck with the live teacher.",
-        "Steps of all loops were taken in turns.",
+        "`limbeck` is the student alone in limbeck's loop; `hand2` and `limbeck2` are the same loops again, the",
+        "spread of A against A; `plain` is a float32 loop with a live teacher; `distill` is limbeck with the live",
+        "teacher, `store` with a finished store in its place, `auto` with the live teacher and a store that is",
+        "filled meanwhile: every step is one of a first epoch. Steps of all loops were taken in turns; no",
+        "checkpoint is written.",
         "",
         "| loop | median of a step | 25 to 75 % | steps |",
         "|---|---|---|---|",
@@ -161,7 +167,7 @@ def speed(folder: Path) -> list[str]:
         lines.append(f"| {name} | {one['median_ms']:.1f} ms | {quarter} | {one['steps']} |")
     lines += ["", "| ratio | median | turn by turn | asked for |", "|---|---|---|---|"]
     for one in found["ratios"]:
-        asked = one["target"] or "–"
+        asked = verdict(one if one["target"] else None)
         turns = f"{one['low']:.2f} to {one['high']:.2f}"
         lines.append(f"| {one['of']} / {one['to']} | {one['ratio']:.2f} | {turns} | {asked} |")
     return [*lines, ""]
@@ -228,6 +234,8 @@ MAKERS = {
     "views": views,
     "losses": losses,
     "methods": methods,
+    "gap": gap,
+    "reading": reading,
 }
 
 

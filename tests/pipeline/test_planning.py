@@ -88,6 +88,10 @@ def test_trainings_are_counted(tmp_path: Path) -> None:
     assert (both.students, both.controls, both.views) == (6, 3, 6)
     alone = question(experiment(seeds=(0, 1), control=False))
     assert (alone.students, alone.controls) == (2, 0)
+    x, y = torch.rand(30, 1, 4, 4), torch.arange(30) % 3
+    bare = lb.Data(x, validation=(x, y), test=(x, y), classes=["a", "b", "c"])
+    unlabeled = question(experiment(data=bare, objective=Objective.of({"kl": 1.0})))
+    assert (unlabeled.students, unlabeled.controls) == (2, 0)  # the second control learns the teacher's labels
     none = question(experiment(objective=Objective.of({"supervised": 1.0})))
     assert (none.students, none.controls) == (0, 1)
     assert plan(experiment(objective=Objective.of({"supervised": 1.0})), tmp_path, megabytes=1)["take"] == "online"

@@ -14,12 +14,13 @@ from limbeck.errors import ExportError
 from limbeck.evaluation.names import sign
 from limbeck.evaluation.predict import predict
 from limbeck.files import read_json, write_json, write_text
+from limbeck.pipeline import from_store
 from limbeck.pipeline import summary as told
 from limbeck.pipeline.examine import after, together
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.given import Given
-from limbeck.pipeline.keeping import Keeping
+from limbeck.pipeline.keeping import Keeping, of_finished
 from limbeck.pipeline.modes import said as of_mode
 from limbeck.pipeline.planning import compared
 from limbeck.pipeline.ship import export, measure, ship
@@ -82,7 +83,8 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     summary = _summary(context, found, sizes, exports, failed)
     add_uncertainty(summary, experiment, scored, said)
     summary["objective_search"] = found.searched
-    summary["store"] = found.kept.summary() if found.kept is not None else None
+    alone = from_store.store_of(experiment)
+    summary["store"] = found.kept.summary() if found.kept else None if alone is None else of_finished(alone)
     summary["plan"] = compared(context.run.path, found.kept.folder if found.kept is not None else None)
     summary["shipped_seed"] = chosen["student"].seed
     summary["seconds"] = seconds()

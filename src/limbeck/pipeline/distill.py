@@ -18,11 +18,14 @@ from limbeck.data.views import Views
 from limbeck.doctor import Finding
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective, Term
+from limbeck.pipeline import from_store
 from limbeck.pipeline.examine import before
 from limbeck.pipeline.experiment import Candidate, Experiment, from_module
 from limbeck.pipeline.folder import Run
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
+from limbeck.pipeline.wish import StoreWish
+from limbeck.store import Store
 from limbeck.tasks.classification import classification_task
 from limbeck.teachers import Ensemble, Teacher, as_teacher
 from limbeck.teachers.digest import weights_digest
@@ -51,6 +54,7 @@ def distill(
     positive: str | None = None,
     specificity: float | None = None,
     teacher_normalization: Normalization | None = None,
+    store: Any = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Result:
@@ -60,7 +64,8 @@ def distill(
 
     Args:
         teacher: a trained module, a function ``inputs -> logits``, a fitted scikit-learn classifier, an ``.onnx`` file,
-            an Ensemble or other Teacher, or a list of them.
+            an Ensemble or other Teacher, a list of them, or a :class:`limbeck.Store` (or its folder), whose views are
+            then the student's.
         student: a module whose weights are the start for every seed, or a function without arguments that makes one,
             so that seeds vary the starting weights too.
         data: a :class:`limbeck.Data`, or what its ``train`` takes: two arrays, a Dataset, an ``.npz`` file.
@@ -78,6 +83,9 @@ def distill(
         specificity: share of the other samples to leave alone; the threshold for it is chosen on validation, and is
             written into the files that ship.
         teacher_normalization: of the teacher's inputs, if it is not the data's.
+        store: keep what the teacher says of each view, so that it is asked once: ``"auto"`` (in the run folder), a
+            path, or a mapping of ``path``, ``views``, ``top``, ``temperatures``, ``features``, ``verify``; see
+            ``docs/store.md``.
         quiet: show no progress.
         settings: of the training, such as ``epochs=30``, ``batch_size=128``, ``optimizer="sgd"``, ``lr=0.1``; see
             ``limbeck.training.settings.Settings``.
@@ -112,6 +120,7 @@ def distill(
         positive=positive,
         specificity=specificity,
         teacher_normalization=teacher_normalization,
+        store=store,
         **settings,
     )
     return carried_out(plan, run, quiet=quiet)
@@ -133,13 +142,19 @@ def planned(
     positive: str | None = None,
     specificity: float | None = None,
     teacher_normalization: Normalization | None = None,
+    store: Any = None,
     called: str = "limbeck.distill",
     **settings: Any,
 ) -> Experiment:
     """The experiment that a call from Python asks for, with its description; arguments as :func:`distill` has them."""
     data = data if isinstance(data, Data) else Data(data)
     task = classification_task(data.classes, positive=positive, metric=metric, specificity=specificity)
-    chosen = make_settings(**{"select": metric, **settings})
+    chosen, wish = make_settings(**{"select": metric, **settings}), StoreWish.of(store)
+    teacher = from_store.opened(teacher)
+    if isinstance(teacher, Store):
+        chosen = from_store.settled(teacher, chosen, settings)
+    elif wish is not None:
+        chosen = replace(chosen, replay=wish.replay(chosen, 0))
     plan = _experiment(teacher, student, data, _terms(objective), teacher_normalization, chosen)
     plan = replace(
         plan,
@@ -151,6 +166,7 @@ def planned(
         hard_labels=hard_labels,
         exports=tuple(export),
         task=task,
+        store=wish,
     )
     return replace(plan, recipe={**_described(plan, teacher), "called": called})
 
@@ -196,8 +212,10 @@ def examine(
         >>> limbeck.examine(teacher, student, (x, y))[0].message
         'the student has 1,091 parameters, the teacher 275: nothing is made smaller'
     """
-    data = data if isinstance(data, Data) else Data(data)
-    plan = _experiment(teacher, student, data, _terms(objective), teacher_normalization, Settings())
+    data, teacher, settings = data if isinstance(data, Data) else Data(data), from_store.opened(teacher), Settings()
+    if isinstance(teacher, Store):
+        settings = from_store.settled(teacher, settings, ())
+    plan = _experiment(teacher, student, data, _terms(objective), teacher_normalization, settings)
     return before(replace(plan, labels=labels))
 
 
@@ -276,19 +294,24 @@ def _taken(module: Any, normalization: Normalization, data: Data) -> Candidate |
 def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
     """What was asked for, in plain data, so that a folder of another call is noticed."""
     modules, weights = _members(teacher)
-    start = plan.student.make(plan.seeds[0])
+    start, settings = plan.student.make(plan.seeds[0]), None
+    if plan.student.settings is not None:
+        settings = asdict(plan.student.settings)
+        if settings["replay"] is None:  # as before there was a choice
+            del settings["replay"]
     described = {
         "called": "limbeck.distill",
         "teachers": [
             {
                 "kind": type(one).__name__,
-                "weights": weights_digest(one) if isinstance(one, nn.Module) else getattr(taken, "digest", None),
+                "weights": _digest(one, taken),
             }
             for one, taken in zip(modules, plan.teachers, strict=True)
         ],
         **({"teacher_weights": list(weights)} if weights else {}),
         "student": {"kind": type(start).__name__, "weights": weights_digest(start)},
-        "settings": asdict(plan.student.settings) if plan.student.settings else None,
+        "settings": settings,
+        **({"store": asdict(plan.store)} if plan.store else {}),
         "objective": "auto" if plan.search else plan.objective.to_recipe(),
         "seeds": list(plan.seeds),
         "labels": plan.labels,
@@ -300,3 +323,10 @@ def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
         "normalization": plan.data.normalization.to_dict(),
     }
     return json.loads(json.dumps(described, default=str))
+
+
+def _digest(given: Any, taken: Any) -> str | None:
+    """Of a teacher, as a call from Python gave it and as it was taken."""
+    if isinstance(given, nn.Module):
+        return weights_digest(given)
+    return from_store.digest(given) if isinstance(given, Store) else getattr(taken, "digest", None)

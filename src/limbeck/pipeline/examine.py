@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from limbeck.data.batches import batches
-from limbeck.data.data import few_labels
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.split import Split
@@ -37,13 +36,21 @@ from limbeck.objective import Scene, bind
 from limbeck.outputs import Outputs
 from limbeck.pipeline import reusing
 from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
+from limbeck.pipeline.looking import a_batch, says
 from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
 from limbeck.taps import Tap
-from limbeck.teachers import FunctionTeacher, ModuleTeacher, OnnxTeacher, Teacher, check_logits, evaluating, reading
+from limbeck.teachers import (
+    FunctionTeacher,
+    ModuleTeacher,
+    OnnxTeacher,
+    Teacher,
+    asked,
+    check_logits,
+    evaluating,
+    reading,
+)
 from limbeck.training.progress import Reporter, Silent
-
-BATCH = 64  # samples that gradients are computed on
 
 
 def examine_recipe(
@@ -98,7 +105,7 @@ def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Fin
         return ordered([*found, *_terms(experiment, _as_teacher(experiment), learned_only=True)])
     say("doctor: what the teacher says about the validation split")
     try:
-        logits, count = ask(given, experiment.data.validation).logits, len(experiment.data.classes)
+        logits, count = says(given, experiment.data.validation).logits, len(experiment.data.classes)
         wrong = class_count(logits.shape[1], count, "teacher")
         if not wrong:
             check_logits(logits, "the teacher", count)
@@ -362,24 +369,17 @@ def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = Fal
         teacher: as it is, or untrained.
         learned_only: only whether there is a gradient: how large an untrained teacher's is says nothing.
     """
-    split, objective = experiment.data.train, experiment.objective
-    if experiment.labels is not None:
-        split = few_labels(split, experiment.labels, seed=experiment.seeds[0])
-    batch = next(batches(split, batch_size=BATCH, seed=experiment.seeds[0]))
-    for other in batches(split, batch_size=BATCH, seed=experiment.seeds[0]):
-        batch = other
-        if bool((batch.target >= 0).any()):
-            break
+    batch, objective, targets = a_batch(experiment, teacher), experiment.objective, experiment.data.train.targets
     module, preparation = experiment.learner.make(experiment.seeds[0]), experiment.student.preparation
     classes = len(experiment.data.classes)
-    objective = bind(objective, Scene(module, preparation, teacher, batch.inputs, split.targets, classes))
+    objective = bind(objective, Scene(module, preparation, teacher, batch.inputs, targets, classes))
     weights = [one for one in module.parameters() if one.requires_grad]
     with evaluating(module), Tap(module, objective.layers("student")) as tap:
         logits = Outputs.of(module(preparation(batch.inputs))).logits
         said = Outputs(logits, tap.read())
     heard = None
     if objective.needs_teacher:
-        heard = reading(teacher, objective.layers("teacher"))(batch.inputs, batch.index)
+        heard = asked(reading(teacher, objective.layers("teacher")), batch, batch.inputs)
     found = about_terms(pulls(objective, said, heard, weights, target=batch.target, index=batch.index))
     return [one for one in found if one.severity == "error" or not learned_only]
 

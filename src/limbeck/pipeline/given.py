@@ -11,11 +11,13 @@ import torch
 
 from limbeck.data.data import Data
 from limbeck.evaluation.latency import latency
-from limbeck.evaluation.predict import ask
 from limbeck.evaluation.sizes import file_bytes, gzip_bytes
 from limbeck.files import write_bytes
+from limbeck.pipeline import from_store
 from limbeck.pipeline.experiment import a_few
+from limbeck.pipeline.looking import says
 from limbeck.pipeline.stages import Context
+from limbeck.store import Store
 from limbeck.teachers import OnnxTeacher, SklearnTeacher, Teacher, check_logits
 
 
@@ -46,6 +48,8 @@ class Given:
     @property
     def key(self) -> str:
         """Of all that its answers depend on; empty where that is not known, as of a function."""
+        if isinstance(self.teacher, Store):
+            return from_store.digest(self.teacher)
         return str(getattr(self.teacher, "digest", ""))
 
 
@@ -63,11 +67,14 @@ def check_says(teacher: Teacher, data: Data) -> None:
     Raises:
         LimbeckError: if it does not take the data, or ends in a softmax.
     """
-    check_logits(ask(teacher, a_few(data.validation)).logits, f"teacher '{called(teacher)}'", len(data.classes))
+    split = data.validation if isinstance(teacher, Store) else a_few(data.validation)
+    check_logits(says(teacher, split).logits, f"teacher '{called(teacher)}'", len(data.classes))
 
 
 def called(teacher: Teacher) -> str:
     """A given teacher's name."""
+    if isinstance(teacher, Store):
+        return from_store.called(teacher)
     return str(getattr(teacher, "name", type(teacher).__name__))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from limbeck.pipeline.wish import StoreWish
 from limbeck.store.build import Plan, build, fill, finish
 from limbeck.store.certificate import line, probe
 from limbeck.store.filling import Filling
+from limbeck.store.layout import Layout
 from limbeck.store.learning import LearningStore
 from limbeck.store.manifest import FILE
 from limbeck.store.store import Store
@@ -56,7 +58,7 @@ class Keeping:
         self.identity = plan.identity
         self.key = key_of({"identity": self.identity, "record": plan.layout.to_dict()})
         self.store: Store | None = None
-        self.asked = _Asked(plan.teacher)
+        self.asked, self._learned = _Asked(plan.teacher), (0, 0.0)
         there = world().agreed((folder / FILE).exists())
         self.mode = READ if there else BUILT if at_once else AUTO
         if self.mode == READ:
@@ -113,30 +115,16 @@ class Keeping:
 
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says of it."""
+        asked = {"samples": self._learned[0], "seconds": round(self._learned[1], 3)}
+        if self.store is not None:
+            if self.mode == BUILT:
+                built = self.store.manifest.built
+                asked = {"samples": built.get("asked", 0), "seconds": round(built.get("seconds", 0.0), 3)}
+            return {**of_finished(self.store), "mode": self.mode, "asked": asked}
         layout, views, samples = self.plan.layout, self.plan.replay.views, len(self.plan.see.split)
-        manifest = None if self.store is None else self.store.manifest
-        built = dict(manifest.built) if manifest is not None else {}
         asked = {"samples": self.asked.samples, "seconds": round(self.asked.seconds, 3)}
-        if self.mode == BUILT:
-            asked = {"samples": built.get("asked", 0), "seconds": round(built.get("seconds", 0.0), 3)}
-        return {
-            "path": str(self.folder),
-            "mode": self.mode,
-            "finished": manifest is not None,
-            "views": views,
-            "samples": samples,
-            "records": views * samples,
-            "known": self.known,
-            "bytes": views * samples * layout.stride,
-            "bytes_per_view": layout.stride,
-            "layout": layout.to_dict(),
-            "seed": self.plan.replay.seed,
-            "precision": self.plan.precision.name,
-            "identity": key_of(self.identity),
-            "certificate": dict(manifest.certificate) if manifest is not None else {},
-            "asked": asked,
-            "built": built,
-        }
+        about = _about(self.folder, layout, views, samples, self.identity)
+        return {**about, "finished": False, "known": self.known, "mode": self.mode, "asked": asked}
 
     def _opened(self) -> Store:
         """The store that is there, once it is known to be this one."""
@@ -147,10 +135,42 @@ class Keeping:
         return store
 
     def _seal(self) -> None:
+        self._learned = self.asked.samples, self.asked.seconds  # without what the certificate asks
         about = {"seconds": round(self.asked.seconds, 3), "asked": self.asked.samples, "mode": AUTO}
         self.store = finish(self.plan, self.learning.filling, about, live=self.learning.teacher)
         self.learning.filling.close()
         self.told.say(f"store: {self.folder} is finished: {line(self.store.certificate)}")
+
+
+def of_finished(store: Store) -> dict[str, Any]:
+    """What ``summary.json`` says of a finished store that is read."""
+    manifest = store.manifest
+    return {
+        **_about(store.folder, store.layout, manifest.views, manifest.samples, manifest.identity),
+        "finished": True,
+        "known": manifest.records,
+        "mode": READ,
+        "asked": {"samples": 0, "seconds": 0.0},
+        "certificate": dict(manifest.certificate),
+        "built": dict(manifest.built),
+    }
+
+
+def _about(folder: Path, layout: Layout, views: int, samples: int, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "path": str(folder),
+        "views": views,
+        "samples": samples,
+        "records": views * samples,
+        "bytes": views * samples * layout.stride,
+        "bytes_per_view": layout.stride,
+        "layout": layout.to_dict(),
+        "seed": identity["views"]["seed"],
+        "precision": identity["precision"],
+        "identity": key_of(dict(identity)),
+        "certificate": {},
+        "built": {},
+    }
 
 
 class _Asked:
@@ -181,4 +201,4 @@ class _Asked:
         return int(self._counts[1])
 
 
-__all__ = ["AUTO", "BUILT", "READ", "Keeping"]
+__all__ = ["AUTO", "BUILT", "READ", "Keeping", "of_finished"]

@@ -22,6 +22,7 @@ from limbeck.pipeline.experiment import (
     some_inputs,
 )
 from limbeck.pipeline.folder import Run, key_of
+from limbeck.store import Store
 from limbeck.teachers import Keeps, Teacher, reading
 from limbeck.teachers.digest import tensors_digest, weights_digest
 from limbeck.training.loop import CHECKPOINT, Job, fit
@@ -167,6 +168,8 @@ def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher
         role: of the teacher.
     """
     splits, stage = context.splits, f"models/{role}_outputs"
+    if isinstance(teacher, Store):  # which keeps the training split in its views
+        return {name: teacher.says(name, split) for name, split in splits.items() if name != "train"}
     if not digest or not all(split.replayable for split in splits.values()):
         return {name: ask(teacher, split, shared=True) for name, split in splits.items()}
     key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}])

@@ -36,7 +36,7 @@ from limbeck.training.settings import Settings
 FOLDER = "store"  # of a run, where its store lies unless it has a path
 
 
-class _Anyone:
+class Anyone:
     """Some teacher, where all but the teacher is looked at."""
 
     digest = "anyone"
@@ -44,11 +44,11 @@ class _Anyone:
     def __call__(self, inputs: Tensor, index: Tensor | None = None) -> Outputs:
         return Outputs(inputs)
 
-    def reading(self, layers: Sequence[str]) -> _Anyone:
+    def reading(self, layers: Sequence[str]) -> Anyone:
         """Itself."""
         return self
 
-    def placed(self, place: Place) -> _Anyone:
+    def placed(self, place: Place) -> Anyone:
         """Itself."""
         return self
 
@@ -114,7 +114,7 @@ def check(context: Context) -> None:
             "the samples that are mixed in would be drawn by the labels of each seed, and so have no stored views",
             cure="set sampling to none, or use all labels, or leave the store out",
         )
-    plan = _plan(experiment, _Anyone(), _chosen(experiment, wish, None, {}))
+    plan = _plan(experiment, Anyone(), _chosen(experiment, wish, None, {}))
     folder = _folder(context, wish, plan)
     layout = _there(folder, wish) or plan.layout
     objectives = [auto.objective(point) for point in auto.points(experiment)] if experiment.search else []
@@ -216,4 +216,4 @@ def _there(folder: Path, wish: StoreWish) -> Layout | None:
     return layout
 
 
-__all__ = ["Keeping", "check", "kept"]
+__all__ = ["Anyone", "Keeping", "check", "kept"]

@@ -13,7 +13,7 @@ from limbeck.files import write_json
 from limbeck.objective import Objective, Scene, bind, supervised
 from limbeck.objective.binding import told
 from limbeck.outputs import Outputs
-from limbeck.pipeline import reusing, storing
+from limbeck.pipeline import from_store, reusing, storing
 from limbeck.pipeline.auto import search
 from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.estimate import estimate
@@ -89,6 +89,7 @@ def check_first(context: Context) -> None:
     chain.check(experiment)
     reusing.check(experiment)
     storing.check(context)
+    from_store.check(experiment)
     candidates = [*experiment.candidates, *experiment.assistants]
     for candidate in [*candidates, experiment.student]:
         check_fits(candidate.make(experiment.seeds[0]), candidate, experiment.data)
@@ -204,7 +205,7 @@ def _evaluate_teacher(
     if len(members) == 1 and isinstance(members[0], Trained):
         replayable = all(split.replayable for split in context.splits.values())
         return [evaluate(context, members[0], None, logits if replayable else None)]
-    said = {name: (logits[name], split.targets) for name, split in context.splits.items()}
+    said = {name: (logits[name], split.targets) for name, split in context.splits.items() if name in logits}
     scored = context.experiment.task.score(said, context.splits, context.experiment.data.classes)
     found = {"role": "teacher", "seed": 0, "selected": {"epoch": None, **scored}, "last": {"epoch": None, **scored}}
     write_json(context.run.path / "evaluation" / "teacher-seed0.json", found)

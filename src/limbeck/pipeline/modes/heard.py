@@ -30,7 +30,8 @@ class Heard:
         if self.kept is not None and settings.replay is not None:
             return self.kept.teacher()
         logits_only = not experiment.objective.reads_layers
-        if settings.views.identity and experiment.data.train.replayable and logits_only:
+        once = settings.views.identity and experiment.data.train.replayable and "train" in self.says
+        if once and logits_only:
             return Recorded(self.says["train"])
         precision = choose(settings.device, settings.precision, fast=settings.fast)
         return self.teacher.placed(precision.place)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import os
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def test_in_another_process_it_opens_the_files_itself(tmp_path: Path) -> None:
     records = write_store(tmp_path)
     shards = Shards(tmp_path, Manifest.read(tmp_path), scattered=True)
     shards.gather(np.arange(72))
-    again = pickle.loads(pickle.dumps(shards))  # noqa: S301
+    again = copy.deepcopy(shards)  # by way of what a pickle holds
     assert not again._maps
     assert again.gather(np.arange(72)).tobytes() == records.tobytes()
     assert again.scattered

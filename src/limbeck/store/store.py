@@ -202,7 +202,7 @@ class Store:
         found = read_tensors(path)[0]
         shapes = {name: tuple(one.shape) for name, one in found.items()}
         count = shapes.get("logits", (0,))[0]
-        expected = {"logits": (count, classes)}
+        expected: dict[str, tuple[int, ...]] = {"logits": (count, classes)}
         if "members" in found:
             of = self.layout.members
             expected |= {"members": (of, count, classes), "weights": (of,)}

@@ -236,6 +236,8 @@ def test_ties_within_the_rounding_count_as_agreement_and_are_counted() -> None:
 
     tie = certified(10.001, 10.002)
     assert (tie["agreement"], tie["ties"]) == (1.0, N)
+    agreed = certified(10.002, 10.001)  # of one number in half precision the first is taken, which it is
+    assert (agreed["agreement"], agreed["ties"]) == (1.0, 0)
     apart = certified(10.0, 10.02)
     assert (apart["agreement"], apart["ties"]) == (1.0, 0)
 

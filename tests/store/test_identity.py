@@ -17,7 +17,7 @@ from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.replay import Replay, Seer
 from limbeck.data.sampling import Sampler
-from limbeck.data.split import Split
+from limbeck.data.split import JoinedSplit, Split
 from limbeck.data.views import Color, RandAugment, Views
 from limbeck.errors import ModelError, ResumeError
 from limbeck.store.identity import differences, identity, of_teacher, other_versions, refuse, surroundings
@@ -175,7 +175,8 @@ def test_labels_of_joined_splits_are_no_part_of_it() -> None:
     def joined(targets: Tensor) -> dict[str, Any]:
         rest = Split(INPUTS[6:], None, CLASSES, "unlabeled")
         both = Split(INPUTS[:6], targets[:6], CLASSES, "train")
-        whole = Split.joined(_lazy(both), rest)
+        whole = both.joined(_lazy(rest))
+        assert isinstance(whole, JoinedSplit)
         see = Seer(whole, Sampler(whole.targets), VIEWS, 0)
         return identity(as_teacher(Net()), see, Replay(0, 2), "fp32")
 

@@ -25,7 +25,7 @@ def _word_path_or_mapping(value: Any) -> Any:
 def _store_path(value: str) -> str:
     """``auto``, or a folder; a word that is nearly ``auto`` is not taken for one."""
     near = nearest(value.lower(), [AUTO])
-    if value != AUTO and near and len(PurePath(value).parts) == 1:
+    if value != AUTO and near and value == PurePath(value).name:
         raise wrong(f"expected auto or a path, found '{value}'{near} A folder of that name is './{value}'")
     return value
 

@@ -53,7 +53,7 @@ class Slots:
         except OSError as error:
             raise refused(self.path, error) from None
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write ``data`` at ``offset``.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,16 +152,21 @@ class Filling:
             FileError: if the disk is full.
         """
         addresses, order = np.unique(addresses, return_index=True)
-        numbers = addresses // self.per_shard
-        for start, stop in _runs(numbers, step=0):
-            part, first = self._part(int(numbers[start])), int(numbers[start]) * self.per_shard
-            places, rows = addresses[start:stop] - first, order[start:stop]
-            new = ~part.known[places]
-            places, rows = places[new], rows[new]
-            for low, high in _runs(places, step=1):
-                part.slots.write(int(places[low]) * self.layout.stride, records[rows[low:high]].tobytes())
-            part.known[places] = True
-            part.noted = part.noted and not len(places)
+        new = self.missing(addresses)
+        addresses, order = addresses[new], order[new]
+        text, stride, numbers = memoryview(records[order].tobytes()), self.layout.stride, addresses // self.per_shard
+        places = addresses - numbers * self.per_shard
+        starts = _starts((np.diff(addresses) != 1) | (np.diff(numbers) != 0), len(addresses))
+        ends = [*starts[1:].tolist(), len(addresses)]
+        for low, high, number, place in zip(
+            starts.tolist(), ends, numbers[starts].tolist(), places[starts].tolist(), strict=False
+        ):
+            self._parts[number].slots.write(place * stride, text[low * stride : high * stride])
+        for rows in np.split(np.arange(len(addresses)), _starts(np.diff(numbers) != 0, len(addresses))[1:]):
+            if len(rows):
+                part = self._parts[int(numbers[rows[0]])]
+                part.known[places[rows]] = True
+                part.noted = False
 
     def get(self, addresses: NDArray[np.int64]) -> Records:
         """The records at addresses, in their order; zeros where there is none."""
@@ -317,11 +322,9 @@ def _begun(path: Path) -> Any:
         ) from None
 
 
-def _runs(values: NDArray[Any], step: int) -> Iterator[tuple[int, int]]:
-    """Bounds of runs in which each value is the one before plus ``step``."""
-    if len(values):
-        breaks = (np.flatnonzero(np.diff(values) != step) + 1).tolist()
-        yield from zip([0, *breaks], [*breaks, len(values)], strict=True)
+def _starts(breaks: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+    """Where runs of ``count`` things begin, from whether there is a break after each."""
+    return np.concatenate([np.zeros(min(count, 1), dtype=np.int64), np.flatnonzero(breaks) + 1])
 
 
 def _free(folder: Path) -> int:

@@ -87,11 +87,12 @@ class Bars(Silent):
     def batch(self, epoch: int, done: int, samples: int, loss: float | None) -> None:
         self._seen += samples
         now = time.monotonic()
-        if now - self._shown < 0.1:
+        if now - self._shown < 0.1 and done < self._batches:
             return
         self._shown = now
         speed = self._seen / max(now - self._clock, 1e-9)
-        text = f"{epoch}/{self._epochs}  loss {loss or 0:.3f}{self._metric}  {speed:,.0f} samples/s"
+        lost = "" if loss is None else f"  loss {loss:.3f}"
+        text = f"{epoch}/{self._epochs}{lost}{self._metric}  {speed:,.0f} samples/s"
         self._bars.update(self._task, completed=(epoch - 1) * self._batches + done, text=text)
 
     def epoch(self, line: Mapping[str, Any]) -> None:

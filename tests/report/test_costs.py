@@ -79,6 +79,7 @@ def test_what_is_kept_is_told(run: Path) -> None:
         "asks it in its first 4 epochs, and fills the store",
     ):
         assert said in text, said
+    assert "known so far" not in text
 
 
 def test_a_store_that_is_not_full_says_so(run: Path) -> None:

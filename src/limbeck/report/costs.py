@@ -259,7 +259,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    known = isinstance(value, int | float) and math.isfinite(value)
     return float(value) if known and value >= 0 else None
 
 

@@ -228,3 +228,6 @@ def test_a_store_that_learns_gives_what_it_keeps_from_the_first_batch(
     with pytest.raises(ModelError, match="keeps no features of layer '0'"):
         learning.reading(["0"])
     learning.close()
+    alone = LearningStore(live, Filling(tmp_path / "alone", Layout(3, features={"4:input": 12}), 9, 1))
+    assert (learning.pooled, alone.pooled) == (None, "4:input")
+    alone.close()

@@ -107,6 +107,16 @@ def test_a_sealed_store_is_its_records_one_after_the_other(tmp_path: Path) -> No
         begin(tmp_path, identity={"teacher": "t"})
 
 
+def test_what_is_sealed_is_not_written_any_more(tmp_path: Path) -> None:
+    filling = full(tmp_path)
+    filling.seal()
+    before = sorted(os.listdir(tmp_path))
+    for use in (filling.missing, filling.get, lambda at: filling.put(at, said(at))):
+        with pytest.raises(FileError, match="is finished and not filled any more"):
+            use(ALL)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
 def test_a_store_with_a_gap_is_not_sealed(tmp_path: Path) -> None:
     filling = begin(tmp_path)
     filling.put(ALL[:-1], said(ALL[:-1]))

@@ -93,6 +93,7 @@ class Filling:
         self.notes: list[str] = []
         self._parts: dict[int, _Part] = {}
         self._claim: Claim | None = None
+        self._sealed = False
         asked = {
             "record": self.layout.to_dict(), "samples": self.samples, "views": self.views, "identity": self.identity,
         }  # fmt: skip
@@ -211,6 +212,7 @@ class Filling:
         manifest.write(self.folder)
         tidy(self.folder)
         self.close()
+        self._sealed = True
         return manifest
 
     def release(self) -> None:
@@ -233,6 +235,8 @@ class Filling:
         return self.folder / f"shard-{number:05d}.bin"
 
     def _part(self, number: int) -> _Part:
+        if self._sealed:
+            raise FileError(f"{self.folder} is finished and not filled any more", cure="open the store")
         if number not in self._parts:
             length, path = self.length(number), self.file(number)
             slots, half = Slots(path, length * self.layout.stride), _half(length)

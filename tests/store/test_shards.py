@@ -21,7 +21,7 @@ from limbeck.store import verifying
 from limbeck.store.codec import decode
 from limbeck.store.layout import Layout
 from limbeck.store.manifest import Manifest
-from limbeck.store.shards import Shards, gathered, mapped, memory
+from limbeck.store.shards import Shards, gathered, mapped
 from limbeck.store.store import Store
 from limbeck.store.verifying import faults
 from limbeck.training.progress import Silent
@@ -190,18 +190,6 @@ def test_what_lies_around_a_record_is_read_where_a_view_stays_in_memory(
     shards = Shards(tmp_path, Manifest.read(tmp_path))
     assert shards.scattered is scattered
     assert shards.gather(np.arange(72)).tobytes() == records.tobytes()
-
-
-def test_a_container_has_less_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(shards_module, "_CGROUP", limit)
-    whole = memory()
-    limit.write_text("max\n")
-    assert memory() == whole > 2**20
-    limit.write_text("1048576\n")
-    assert memory() == 2**20
-    monkeypatch.delattr(os, "sysconf", raising=False)
-    assert memory() > 2**60
 
 
 class Heard(Silent):

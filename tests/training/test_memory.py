@@ -6,8 +6,12 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from limbeck.training import memory as memory_module
+from limbeck.training.memory import memory
 
 STEPS = """
 import resource, sys, torch
@@ -43,3 +47,16 @@ def test_pages_are_not_given_back() -> None:
 
 def test_a_users_own_setting_stays() -> None:
     assert said("keep", MALLOC_ARENA_MAX="2")[0] == "False"
+
+
+def test_a_container_has_less_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory_module, "_CGROUP", limit)
+    whole = memory()
+    limit.write_text("max\n")
+    assert memory() == whole
+    assert whole is None or whole > 2**20
+    limit.write_text("1048576\n")
+    assert memory() == 2**20
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert memory() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from limbeck.pipeline.auto import TEMPERATURES
 from limbeck.pipeline.experiment import Experiment, check_fits, from_recipe, some_inputs
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
-from limbeck.pipeline.rates import Pace, asking, disk, made, memory, pace, precision_of, records, taught, trained
+from limbeck.pipeline.rates import Pace, asking, disk, made, pace, precision_of, records, taught, trained
 from limbeck.pipeline.reusing import resolved
 from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
@@ -28,6 +29,7 @@ from limbeck.store.manifest import FILE as MANIFEST
 from limbeck.store.plan import ONLINE, Question, Rates, planned
 from limbeck.teachers import reading
 from limbeck.training.distributed import world
+from limbeck.training.memory import memory
 
 FILE = "plan.json"
 VIEWS = 16  # that are planned for where nobody says how many, but not more than epochs
@@ -136,7 +138,7 @@ def plan(
         write, read = records(folder, asked.layout, batch.inputs)
         under = disk(folder, asked.layout, megabytes=megabytes)
         found = Rates(teacher, student.step, control.step, control.view, write, read + under.gather, under.seek,
-                      under.write, under.read, under.free, memory())  # fmt: skip
+                      under.write, under.read, under.free, memory() or 0)  # fmt: skip
         return found, planned(asked, found, elsewhere=elsewhere).to_dict()
 
     rates, here = counted(question(experiment))
@@ -169,7 +171,7 @@ def question(experiment: Experiment, numbers: Numbers | None = None) -> Question
     kept = settings.replay.views if settings.replay else 1 if settings.views.identity else min(VIEWS, epochs)
     views = numbers.views or kept
     seen_once = settings.views.identity and split.replayable and not objective.reads_layers
-    fits = not memory() or 4 * samples * classes <= memory()  # what was said, in memory
+    fits = 4 * samples * classes <= (memory() or math.inf)  # what was said, in memory
     layout, impossible = _layout(experiment, store, classes)
     if not split.replayable:
         impossible = f"samples of split '{split.name}' are not the same when fetched again, so no view can be replayed"

@@ -220,24 +220,6 @@ def disk(folder: Path, layout: Layout, *, megabytes: int = 16) -> Disk:
     return Disk(len(data) / wrote, len(data) / read, seek, gather, free)
 
 
-def memory() -> int:
-    """Bytes of memory that this process may have, a container's limit considered; 0: not known.
-
-    Example:
-        >>> memory() >= 0
-        True
-    """
-    try:
-        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        return min(found, int(limit)) if limit.isdecimal() else found
-    except OSError:
-        return found
-
-
 def trained(candidate: Candidate) -> Settings:
     """The settings of a candidate that is trained.
 
@@ -305,5 +287,5 @@ def _gathering(path: Path, layout: Layout) -> float:
     return seconds_each(lambda: len(gathered(next(places), whole, layout.dtype, lambda number: inside)))
 
 
-__all__ = ["Disk", "Pace", "asking", "disk", "made", "memory", "pace", "precision_of", "records", "seconds_each",
+__all__ = ["Disk", "Pace", "asking", "disk", "made", "pace", "precision_of", "records", "seconds_each",
            "taught", "trained"]  # fmt: skip

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 from limbeck.errors import FileError
 from limbeck.store.codec import Records
 from limbeck.store.manifest import Manifest
+from limbeck.training.memory import memory
 
 OPEN = 256  # files that are mapped at a time; a process may have no more than 1,024 of any kind on many systems
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 class Shards:
@@ -35,7 +33,9 @@ class Shards:
 
     def __init__(self, folder: Path, manifest: Manifest, scattered: bool | None = None) -> None:
         self.folder, self.manifest = folder, manifest
-        self.scattered = 2 * manifest.samples * manifest.layout.stride > memory() if scattered is None else scattered
+        most = memory()
+        larger = most is not None and 2 * manifest.samples * manifest.layout.stride > most
+        self.scattered = larger if scattered is None else scattered
         self._maps: OrderedDict[int, memoryview] = OrderedDict()
 
     def gather(self, addresses: NDArray[np.int64]) -> Records:
@@ -119,22 +119,6 @@ def mapped(path: Path, dtype: np.dtype[Any], records: int) -> Records:
         FileError: if it is missing or not of this size.
     """
     return np.frombuffer(_opened(path, records * dtype.itemsize), dtype)
-
-
-def memory() -> int:
-    """Bytes of memory that this process may have, a container's limit considered; where that is not known, no end.
-
-    Example:
-        >>> memory() > 2**20
-        True
-    """
-    try:
-        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return 2**63
-    with suppress(OSError, ValueError):
-        return min(found, int(_CGROUP.read_text(encoding="ascii")))
-    return found
 
 
 def _opened(path: Path, size: int) -> mmap.mmap:

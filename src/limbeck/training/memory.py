@@ -1,13 +1,32 @@
-"""Memory of the CPU between steps."""
+"""Memory of the CPU: how much there is, and what happens to it between steps."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+from contextlib import suppress
+from pathlib import Path
 
 _TRIM, _MAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _KEPT, _LARGEST = 1 << 30, 32 << 20  # bytes; glibc takes no larger one for the second
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory() -> int | None:
+    """Bytes of memory that this process may have, a container's limit considered; None where that is not known.
+
+    Example:
+        >>> memory() is None or memory() > 2**20
+        True
+    """
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
+    with suppress(OSError, ValueError):  # without a limit it says "max"
+        return min(found, int(_CGROUP.read_text(encoding="ascii")))
+    return found
 
 
 def keep_freed() -> bool:

@@ -167,9 +167,11 @@ def provenance(variants: Mapping[str, Variant]) -> list[str]:
     ]
     for name, one in variants.items():
         machine, code = one.summary["environment"], f", commit {one.commit}" if one.commit else ""
+        asked = (one.summary.get("store") or {}).get("precision")
         lines.append(
             f"- {called(name)}: `{one.run['command']}`, {one.run['finished'] or one.run['created']}, "
             f"{machine['processor']}, threads: {machine['threads']}, torch {machine['torch']}{code}"
+            f"{f'; the teacher was asked in {asked}' if asked else ''}"
         )
     return lines
 
@@ -183,8 +185,8 @@ def drawn(variants: Mapping[str, Variant]) -> str:
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         for role, color in COLORS.items():
-            panel(left, variants, color, role, [100, lambda one, role=role: one.accuracies(role)])
-            panel(right, variants, color, role, [1, lambda one, role=role: one.times(role)])
+            scored(left, variants, color, role)
+            timed(right, variants, color, role)
         for axes, label in ((left, "test accuracy, %"), (right, "seconds of a training")):
             axes.set_xscale("log", base=2)
             axes.set_xticks([int(name) for name in VIEWS], VIEWS)
@@ -193,30 +195,44 @@ def drawn(variants: Mapping[str, Variant]) -> str:
             axes.set_ylabel(label)
             axes.grid(alpha=0.25)
         right.set_ylim(bottom=0)
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, frameon=False, ncols=4, loc="outside upper center")
+        (handles, labels), (more, names) = (axes.get_legend_handles_labels() for axes in (left, right))
+        figure.legend(
+            handles + more, labels + names, frameon=False, ncols=5, loc="outside upper center", fontsize="small"
+        )
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
     return buffer.getvalue()
 
 
-def panel(axes: Any, variants: Mapping[str, Variant], color: str, role: str, what: Sequence[Any]) -> None:
-    """One role's line over the numbers of views, and online's as a dashed one with its interval as a band."""
-    unit, values = what
+def scored(axes: Any, variants: Mapping[str, Variant], color: str, role: str) -> None:
+    """One role's accuracy over the numbers of views, and online's as a dashed line with its interval as a band."""
     aside = 1.03 if role == "student" else 1 / 1.03  # so that intervals do not cover each other
     stored = [one for name, one in variants.items() if name != ONLINE]
     places = [int(one.name) * aside for one in stored]
-    found = [interval([unit * value for value in values(one)]) for one in stored]
-    axes.plot(places, [one.mean for one in found], "o-", color=color, label=f"{role}, stored views")
-    for place, between, one in zip(places, found, stored, strict=True):
+    seeds = [[100 * value for value in one.accuracies(role)] for one in stored]
+    axes.plot(places, [interval(one).mean for one in seeds], "o-", color=color, label=f"{role}, stored views")
+    for place, one in zip(places, seeds, strict=True):
+        between = interval(one)
         if between.low is not None and between.high is not None:
             axes.plot([place, place], [between.low, between.high], "-", color=color, alpha=0.5)
-        dots = [unit * value for value in values(one)]
-        axes.plot([place] * len(dots), dots, ".", color=color, alpha=0.4)
-    online = interval([unit * value for value in values(variants[ONLINE])])
+        axes.plot([place] * len(one), one, ".", color=color, alpha=0.4)
+    online = interval([100 * value for value in variants[ONLINE].accuracies(role)])
     axes.axhline(online.mean, color=color, linestyle="--", linewidth=1, label=f"{role}, online")
     if online.low is not None and online.high is not None:
         axes.axhspan(online.low, online.high, color=color, alpha=0.08, linewidth=0)
+
+
+def timed(axes: Any, variants: Mapping[str, Variant], color: str, role: str) -> None:
+    """One role's seconds of a training, the median of its seeds; the student that fills the store apart."""
+    stored = [one for name, one in variants.items() if name != ONLINE]
+    places = [int(one.name) for one in stored]
+    later = slice(1, None) if role == "student" else slice(None)
+    axes.plot(places, [middle(one.times(role)[later]) for one in stored], "o-", color=color)
+    if role == "student":
+        axes.plot(
+            places, [one.times(role)[0] for one in stored], "s:", color=color, mfc="white", label="fills the store"
+        )
+    axes.axhline(middle(variants[ONLINE].times(role)), color=color, linestyle="--", linewidth=1)
 
 
 def reading(folder: Path) -> list[str]:
@@ -259,8 +275,9 @@ def reading(folder: Path) -> list[str]:
     if held is not None:
         lines.append(
             f"- A store of {size(held['store_bytes'])} (a sparse file) on a machine with {size(held['memory_bytes'])} "
-            f"of memory: reading {count(held['samples'])} random views took {held['took_us']:.0f} µs each, their pages "
-            f"not being in memory, and {size(held['most_bytes'])} of memory at most that are not pages of the files."
+            f"of memory: {count(held['samples'])} random views, none of which was in memory, were read in "
+            f"{held['took_us']:.0f} µs each. The process's own memory grew by {size(held['most_bytes'])} at most; "
+            "pages of the files are the system's to drop."
         )
     return [*lines, ""]
 

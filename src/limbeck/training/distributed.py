@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ _LOOK = 0.02  # seconds between two looks at the store
 _PATIENCE = 2.0  # seconds in which a process that still lives says why it stops
 _LIMIT = timedelta(minutes=30)  # of one exchange of numbers: then a process hangs
 _FAILED = "failed"
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)  # while the others wait for this process
 
 
 class RankFailed(LimbeckError):
@@ -98,6 +100,8 @@ class World:
     def from_first(self, work: Callable[[], Any]) -> Any:
         """Do something in the first process while the others wait, as long as it takes; all get what it returns.
 
+        Inside of such work the first process is alone: what it does there in this way, it does at once.
+
         Args:
             work: returns plain data.
 
@@ -108,11 +112,15 @@ class World:
             >>> World().from_first(lambda: 7)
             7
         """
-        if not self.several:
+        if not self.several or _ALONE.get():
             return work()
         key = f"answer/{next(self.turns)}"
         if self.rank == 0:
-            value = work()
+            before = _ALONE.set(True)
+            try:
+                value = work()
+            finally:
+                _ALONE.reset(before)
             self.store.set(key, json.dumps(value))
             return value
         while not self.store.check([key]):

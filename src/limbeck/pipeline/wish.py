@@ -58,6 +58,8 @@ class StoreWish:
         if value is None or isinstance(value, cls):
             return value
         given = fspath(value) if isinstance(value, PathLike) else value
+        if isinstance(given, Mapping) and isinstance(given.get("path"), PathLike):
+            given = {**given, "path": fspath(given["path"])}
         try:
             checked = StoreHolder.model_validate({"store": given}).model_dump(mode="json")["store"]
         except ValidationError as error:

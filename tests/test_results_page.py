@@ -116,6 +116,11 @@ def test_the_page_names_commands_commits_and_machines(page: ModuleType, source: 
     assert "`limbeck run toy --out 4`, 2026-01-02, some processor, threads: 1, torch 2.15, commit abc1234" in text
     assert "Teacher: 3,000 parameters, test 95.00 %; student: 200 parameters, 3 epochs." in text
     assert "(store-toy.svg)" in text
+    assert "- the teacher" not in text
+    taught = {"recipe": {"teacher": {"epochs": 7}}, "command": "limbeck run it", "finished": "then"}
+    source.with_name("store-toy-teacher").mkdir()
+    (source.with_name("store-toy-teacher") / "run.json").write_text(json.dumps(taught))
+    assert "- the teacher, 7 epochs: `limbeck run it`, then" in page.gap(source)
     figure = source.with_name("store-toy.svg").read_text()
     assert figure.lstrip().startswith("<?xml")
     for label in ("student, online", "control, stored views", "seconds of a training"):

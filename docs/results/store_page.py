@@ -99,6 +99,7 @@ def gap(source: Path) -> list[str]:
         *costs(variants),
         "",
         *provenance(variants),
+        *of_teacher(source),
         "",
     ]
 
@@ -174,6 +175,16 @@ def provenance(variants: Mapping[str, Variant]) -> list[str]:
             f"{f'; the teacher was asked in {asked}' if asked else ''}"
         )
     return lines
+
+
+def of_teacher(source: Path) -> list[str]:
+    """The command that trained the teacher, in whose run little else counts."""
+    path = source.parent / f"store-{source.name}-teacher" / "run.json"
+    if not path.exists():
+        return []
+    run = json.loads(path.read_text(encoding="utf-8"))
+    epochs = run["recipe"]["teacher"]["epochs"]
+    return [f"- the teacher, {epochs} epochs: `{run['command']}`, {run['finished'] or run['created']}"]
 
 
 def drawn(variants: Mapping[str, Variant]) -> str:

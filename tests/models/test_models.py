@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from limbeck.errors import FileError, ModelError
 from limbeck.evaluation.sizes import macs, parameters
 from limbeck.files import write_tensors
-from limbeck.models import build, load_weights, user_models
+from limbeck.models import CNN5, build, load_weights, user_models
 
 
 @pytest.mark.parametrize(
@@ -152,3 +153,24 @@ def test_models_of_the_users_own_file(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("raise ValueError('no')")
     with pytest.raises(ModelError, match=r"broken\.py fails: ValueError"):
         user_models(tmp_path / "broken.py")
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_cnn5_pools_before_it_cuts_off_to_the_same_bits(precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, usual = CNN5(width=4), CNN5(width=4)
+    usual.load_state_dict(model.state_dict())
+    parts = list(usual.features)
+    for place, (one, other) in enumerate(pairwise(parts)):
+        if isinstance(one, nn.MaxPool2d) and isinstance(other, nn.ReLU):
+            parts[place : place + 2] = [other, one]  # ReLU and then the largest, as it is usually written
+    usual.features = nn.Sequential(*parts)
+    assert [type(one) for one in model.features] != [type(one) for one in usual.features]
+    inputs = torch.randn(8, 3, 32, 32)
+    for one in (model, usual):
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            said = one(inputs)
+        said.float().logsumexp(dim=1).sum().backward()
+    for one, other in zip(model.parameters(), usual.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+        assert one.grad.abs().sum() > 0

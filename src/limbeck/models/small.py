@@ -108,9 +108,9 @@ class CNN5(nn.Module):
             (4 * width, True),
             (4 * width, False),
         ):
-            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-            if halve:
-                layers.append(nn.MaxPool2d(2))
+            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)]
+            # The largest of positive parts is the positive part of the largest: to the bit, on a quarter of the values.
+            layers += [nn.MaxPool2d(2), nn.ReLU()] if halve else [nn.ReLU()]
             channels = out
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)

@@ -189,9 +189,9 @@ def test_a_store_of_something_else_is_refused_by_field(
     else:  # two of three views are known
         run(tmp_path / "first", store={"views": EPOCHS}, epochs=2, control=False)
         (tmp_path / "first" / "store").rename(path)
-    store = {"path": str(path), **options.pop("store", {})}
+    store = {"path": str(path), **options.get("store", {})}
     with pytest.raises(ResumeError) as caught:
-        run(tmp_path / "other", store=store, **options)
+        run(tmp_path / "other", **{**options, "store": store})
     assert field in str(caught.value)
     assert str(path) in str(caught.value)
     assert not (tmp_path / "other" / "models" / "student").exists(), "before any training"
@@ -307,6 +307,7 @@ def test_a_run_killed_while_it_learns_a_store_ends_in_the_same_weights(tmp_path:
     assert not list((broken / "store").glob("*.known"))
 
 
+@pytest.mark.timeout(300)
 def test_several_processes_build_the_store_and_train_from_it(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "limbeck"]
@@ -318,3 +319,15 @@ def test_several_processes_build_the_store_and_train_from_it(tmp_path: Path) -> 
     store = limbeck.Store.open(tmp_path / "run" / "store")
     assert store.certificate["agreement"] == 1.0
     assert store.manifest.records == found["records"] == 2 * found["samples"]
+
+
+def test_terms_may_read_the_pooled_features_that_are_kept(tmp_path: Path) -> None:
+    layer = "layers.3:input"  # of 16 numbers, which the classifier is given
+    objective = {"kl": 0.9, "rkd_distance": 1.0}
+    learned = run(tmp_path / "a", store={"path": tmp_path / "kept", "features": [layer]}, objective=objective).summary
+    assert learned["store"]["layout"]["features"] == [[layer, 16]]
+    assert learned["store"]["bytes_per_view"] == 4 + 2 * (CLASSES + 16)
+    run(tmp_path / "b", tmp_path / "kept", objective=objective)
+    assert weights(tmp_path / "b") == weights(tmp_path / "a")
+    with pytest.raises(LimbeckError, match="term 'rkd_distance'"):
+        run(tmp_path / "c", store="auto", objective=objective)

@@ -20,7 +20,8 @@ def without_channels_last_where_refused(experiment: Experiment) -> Experiment:
     teachers = [*experiment.candidates, *experiment.assistants]
     asked = {id(one): _refuses(one, seed, experiment.data.shape) for one in [*teachers, student]}
     settings = student.settings
-    live = settings is not None and not (settings.views.identity and experiment.data.train.replayable)
+    once = settings is not None and settings.views.identity and experiment.data.train.replayable
+    live = settings is not None and (not once or experiment.store is not None)
     culprits = [one for one in [student, *(teachers if live else [])] if asked[id(one)]]
     return replace(
         experiment,

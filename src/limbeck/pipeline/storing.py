@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.data.batch import Batch
 from limbeck.data.replay import Replay, Seer
 from limbeck.data.sampling import Sampler
 from limbeck.errors import RecipeError
@@ -26,8 +27,9 @@ from limbeck.store.build import Plan
 from limbeck.store.filling import BEGIN
 from limbeck.store.identity import differences, refuse
 from limbeck.store.layout import Layout
-from limbeck.store.learning import features_of
+from limbeck.store.learning import features_of, pooled
 from limbeck.store.manifest import FILE, Manifest
+from limbeck.store.store import keeps, single
 from limbeck.teachers import Place, Teacher, reading
 from limbeck.training.distributed import world
 from limbeck.training.precision import choose
@@ -51,6 +53,42 @@ class Anyone:
     def placed(self, place: Place) -> Anyone:
         """Itself."""
         return self
+
+
+class _Pooled:
+    """A teacher whose features are as its store keeps them, see :func:`as_kept`."""
+
+    def __init__(self, teacher: Teacher, layout: Layout) -> None:
+        self.teacher, self.layout = teacher, layout
+        self.pooled = single(layout)
+
+    def __call__(self, inputs: Tensor, index: Tensor | None = None) -> Outputs:
+        return pooled(self.teacher(inputs, index), self.layout)
+
+    def recall(self, batch: Batch, inputs: Tensor) -> Outputs:
+        """What the live teacher says of a batch."""
+        return self(inputs, batch.index)
+
+    def flush(self) -> None:
+        """Nothing: it keeps nothing."""
+
+    def reading(self, layers: Sequence[str]) -> _Pooled:
+        """Itself, which gives all that is kept."""
+        keeps(self.layout, layers, Path(FOLDER))
+        return self
+
+    def placed(self, place: Place) -> _Pooled:
+        """A copy whose teacher is placed."""
+        return _Pooled(self.teacher.placed(place), self.layout)
+
+
+def as_kept(experiment: Experiment, teacher: Teacher) -> Teacher:
+    """A teacher as a student will hear it: with the pooled features that its store keeps, if it keeps any."""
+    wish = experiment.store
+    if wish is None or not wish.features:
+        return teacher
+    live = reading(teacher, wish.features)
+    return _Pooled(live, _chosen(experiment, wish, None, _features(experiment, wish, teacher)))
 
 
 @contextmanager
@@ -216,4 +254,4 @@ def _there(folder: Path, wish: StoreWish) -> Layout | None:
     return layout
 
 
-__all__ = ["Anyone", "Keeping", "check", "kept"]
+__all__ = ["Anyone", "Keeping", "as_kept", "check", "kept"]

@@ -48,7 +48,7 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     world().from_first(lambda: estimate(context))
     context, teacher, members, digest, says = teacher_first(context)
     experiment = context.experiment
-    findings += of_teacher(experiment, teacher, says["validation"].logits)
+    findings += of_teacher(experiment, storing.as_kept(experiment, teacher), says["validation"].logits)
     refuse(findings)
     searched = None
     with storing.kept(context, teacher, says["validation"]) as kept:
@@ -120,7 +120,7 @@ def _check_layers(context: Context) -> None:
     scene = Scene(
         student=experiment.learner.make(seed),
         preparation=experiment.student.preparation,
-        teacher=experiment.joined(teachers),
+        teacher=storing.as_kept(experiment, experiment.joined(teachers)),
         inputs=some_inputs(experiment.data.train),
         targets=experiment.data.train.targets,
         classes=len(experiment.data.classes),

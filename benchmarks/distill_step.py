@@ -3,8 +3,9 @@
 Batches of 128 CIFAR-shaped images; student: five convolutions of width 32 (0.28 M parameters); teacher: ResNet-18 with
 the CIFAR stem. Training steps only: fetching and normalizing a batch, forward, loss, backward, optimizer; what a store
 adds to them is there: the checksums of the pixels, reading, comparing and, in a first epoch, writing. No checkpoint is
-written, so that nothing waits for a disk. The loops take turns of a few steps, so that what else the machine does meets
-all of them alike.
+written, so that nothing waits for a disk. The loops take turns of some steps, so that what else the machine does meets
+all of them alike. A turn is an epoch of limbeck's, whose first step looks at the gradient of each term: in turns of
+a few steps that would be one of a few, and is one of hundreds in a training.
 
     hand      student alone, the best plain loop: the precision, memory format and fused optimizer that limbeck has here
     limbeck   student alone, limbeck's own loop
@@ -225,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time a distillation step against hand-written loops.")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--steps", type=int, default=100, help="timed steps of each loop (100)")
-    parser.add_argument("--turn", type=int, default=5, help="steps of one turn (5)")
+    parser.add_argument("--turn", type=int, default=20, help="steps of one turn, an epoch of limbeck's (20)")
     parser.add_argument("--batch", type=int, default=128, help="images of a batch (128)")
     parser.add_argument("--threads", type=int, help="torch threads (torch's choice)")
     options = parser.parse_args()

@@ -70,7 +70,7 @@ def _teaching(context: Context, paces: Mapping[str, Pace]) -> float:
     experiment, settings = context.experiment, context.experiment.student.settings
     if settings is None or not experiment.teachers:
         return 0.0
-    if getattr(experiment, "store", None) is not None:
+    if experiment.store is not None:
         cost = write_plan(context, paces)["here"]["stored"]
         return float(cost["teacher"] + cost["write"] + cost["read"])
     asked = question(experiment)

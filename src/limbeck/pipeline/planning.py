@@ -23,8 +23,11 @@ from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.rates import Pace, asking, disk, made, pace, precision_of, records, taught, trained
 from limbeck.pipeline.reusing import resolved
 from limbeck.pipeline.stages import Context
+from limbeck.pipeline.storing import FOLDER
+from limbeck.pipeline.wish import VIEWS, StoreWish
 from limbeck.recipe.recipe import Recipe
 from limbeck.store.layout import Layout
+from limbeck.store.learning import features_of
 from limbeck.store.manifest import FILE as MANIFEST
 from limbeck.store.plan import ONLINE, Question, Rates, planned
 from limbeck.teachers import reading
@@ -32,8 +35,6 @@ from limbeck.training.distributed import world
 from limbeck.training.memory import memory
 
 FILE = "plan.json"
-VIEWS = 16  # that are planned for where nobody says how many, but not more than epochs
-FOLDER = "store"  # of a run, where its store lies unless it has a path
 NOT_LINEAR = (
     "times grow with samples, views and epochs as they are, at the rates of this machine",
     "several processes share the work evenly, and one disk and memory like these",
@@ -164,7 +165,7 @@ def question(experiment: Experiment, numbers: Numbers | None = None) -> Question
         experiment: with a student that is trained.
         numbers: instead of its own.
     """
-    numbers, settings, store = numbers or Numbers(), trained(experiment.student), getattr(experiment, "store", None)
+    numbers, settings, store = numbers or Numbers(), trained(experiment.student), experiment.store
     split, objective, seeds = experiment.data.train, experiment.objective, len(experiment.seeds)
     samples, epochs = numbers.samples or len(split), numbers.epochs or settings.epochs
     classes = numbers.classes or len(experiment.data.classes)
@@ -240,7 +241,7 @@ def compared(folder: Path, store: str | Path | None = None) -> dict[str, Any] | 
     return {"planned": said, "took": took, "take": made_before["take"], "reason": made_before["reason"]}
 
 
-def _layout(experiment: Experiment, store: Any, classes: int) -> tuple[Layout, str]:
+def _layout(experiment: Experiment, store: StoreWish | None, classes: int) -> tuple[Layout, str]:
     """A record that suffices for the objective, and why there is none."""
     members = len(experiment.teachers)
     given = experiment.weights or (1.0,) * members
@@ -268,18 +269,17 @@ def _lengths(experiment: Experiment, layers: Sequence[str]) -> dict[str, int]:
     """Numbers in the pooled features of the teacher's layers."""
     if not layers:
         return {}
-    inputs = some_inputs(experiment.data.train)[:2]
-    said = reading(taught(experiment), layers)(inputs)
-    return {name: said.features[name].shape[1] for name in layers}
+    said = reading(taught(experiment), layers)(some_inputs(experiment.data.train)[:2])
+    return features_of(said, layers)
 
 
-def _mode(store: Any, numbers: Numbers) -> str:
+def _mode(store: StoreWish | None, numbers: Numbers) -> str:
     """How a store comes to be; see :class:`limbeck.store.plan.Question`."""
     path = _own(store, "path")
     return "read" if path is not None and not numbers and (Path(path) / MANIFEST).is_file() else "learned"
 
 
-def _own(store: Any, name: str) -> Any:
+def _own(store: StoreWish | None, name: str) -> Any:
     """What is asked of a store; None: what fits, or there is none."""
     return getattr(store, name, None)
 
@@ -321,7 +321,7 @@ def _built(store: Path, here: Mapping[str, Any]) -> float | None:
 
 def _bytes(store: Path) -> int | None:
     """Bytes of a store's records."""
-    found = [path.stat().st_size for path in store.glob("shard-*") if path.suffix in (".bin", ".part")]
+    found = [path.stat().st_size for path in store.glob("shard-*.bin")]
     return sum(found) if found else None
 
 

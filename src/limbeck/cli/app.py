@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,14 +24,11 @@ from limbeck.cli.leaving import (
     together,
     typed,
 )
-from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set
+from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set, load
 from limbeck.cli.plan import plan
 from limbeck.cli.show import print_json, show, show_findings, show_sweep
 from limbeck.cli.store import store
 from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
-
-if TYPE_CHECKING:
-    from limbeck.recipe.recipe import Recipe
 
 app = typer.Typer(
     name="limbeck",
@@ -157,7 +154,7 @@ def sweep(
     from limbeck.pipeline.sweep import sweep as run_sweep
     from limbeck.recipe.overrides import parse_grid
 
-    loaded = _load(recipe, set_, quick)
+    loaded = load(recipe, set_, quick)
     points = parse_grid(grid)
     folder = out or Path("runs") / f"{loaded.name}-sweep"
     with stdout_kept(as_json), how_to_go_on(folder, models):
@@ -177,7 +174,7 @@ def doctor(
     from limbeck.pipeline.examine import examine_recipe
     from limbeck.training.progress import reporter
 
-    loaded = _load(recipe, set_, False)
+    loaded = load(recipe, set_, False)
     with stdout_kept(as_json):
         found = examine_recipe(loaded, models=models, reporter=reporter(quiet=quiet))
     show_findings([one.to_dict() for one in found], as_json)
@@ -263,13 +260,6 @@ def _main(args: list[str]) -> int:
         return say(f"unexpected {type(error).__name__}: {text}; run again with LIMBECK_TRACEBACK=1", 1, error)
 
 
-def _load(recipe: str, overrides: list[str] | None, quick: bool) -> Recipe:
-    from limbeck.recipe.recipe import Recipe
-
-    loaded = Recipe.load(recipe, overrides or [])
-    return loaded.quick() if quick else loaded
-
-
 def _run(
     recipe: str,
     out: Path | None,
@@ -279,7 +269,7 @@ def _run(
     as_json: bool,
     models: Path | None,
 ) -> None:
-    loaded = _load(recipe, overrides, quick)
+    loaded = load(recipe, overrides, quick)
     from limbeck.pipeline.run import execute
 
     folder = out or Path("runs") / loaded.name

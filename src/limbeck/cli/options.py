@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from limbeck.recipe.recipe import Recipe
 
 
 def known_recipes(incomplete: str) -> list[str]:
@@ -33,3 +36,11 @@ Models = Annotated[
     Path | None,
     typer.Option("--models", metavar="FILE.py", help="Your own models, user/NAME in a recipe. The file is run."),
 ]
+
+
+def load(recipe: str, overrides: list[str] | None, quick: bool = False) -> Recipe:
+    """The recipe that a command names, with what was typed after ``--set`` and ``--quick``."""
+    from limbeck.recipe.recipe import Recipe
+
+    loaded = Recipe.load(recipe, overrides or [])
+    return loaded.quick() if quick else loaded

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limbeck.cli.leaving import stdout_kept
-from limbeck.cli.options import AsJson, Models, Out, RecipeArg, Set
+from limbeck.cli.options import AsJson, Models, Out, RecipeArg, Set, load
 from limbeck.cli.show import print_json
 from limbeck.errors import RecipeError
 
@@ -48,9 +48,7 @@ def plan(
     asked = {name: None if text is None else whole(text, name) for name, text in given.items()}
     if asked["--classes"] == 1:
         raise RecipeError("--classes 1: there is nothing to tell apart", cure="give 2 or more")
-    from limbeck.recipe.recipe import Recipe
-
-    loaded = Recipe.load(recipe, set_ or [])
+    loaded = load(recipe, set_)
     with stdout_kept(as_json):
         from limbeck.pipeline.planning import Numbers, plan_recipe
 

@@ -13,7 +13,7 @@ import typer
 
 from limbeck.cli.about_store import BUILD, store
 from limbeck.cli.leaving import INTERRUPTED, TERMINATED, rank_of_several, stdout_kept, typed
-from limbeck.cli.options import AsJson, Models, Quick, Quiet, RecipeArg, Set
+from limbeck.cli.options import AsJson, Models, Quick, Quiet, RecipeArg, Set, load
 from limbeck.cli.show import print_json
 from limbeck.errors import LimbeckError
 
@@ -39,10 +39,7 @@ def build(
 
     Example: limbeck store mnist --views 8 --out kept/mnist
     """
-    from limbeck.recipe.recipe import Recipe
-
-    loaded = Recipe.load(recipe, set_ or [])
-    loaded = loaded.quick() if quick else loaded
+    loaded = load(recipe, set_, quick)
     folder = Path("runs") / loaded.name
     with stdout_kept(as_json), _how_to_go_on():
         from limbeck.pipeline.prebuild import prebuild, stored

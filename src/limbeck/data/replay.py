@@ -90,6 +90,8 @@ class Seer:
 
     def _plain(self, index: Tensor, view: Any) -> tuple[Tensor, Tensor]:
         inputs, target = self.split.fetch(index)
+        if target.ndim > 1 and not self.views.identity:
+            target = self.views.masks(target, seed=self.seed, sample=index, view=view)
         return self.views(inputs, seed=self.seed, sample=index, view=view), target
 
 

@@ -82,6 +82,10 @@ class Split:
         """How many samples have a label."""
         return int((self.targets >= 0).sum())
 
+    def class_counts(self) -> Tensor:
+        """How many labels of each class there are, int64 ``[C]``."""
+        return torch.bincount(self.targets[self.targets >= 0], minlength=len(self.classes))
+
     def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (float32) and targets of the samples at ``index``, int64 ``[B]``."""
         return scaled(self.inputs[index]), self.targets[index]

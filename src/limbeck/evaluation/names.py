@@ -26,6 +26,15 @@ METRICS = {
     "average_precision": Metric("average precision"),
     "loss": Metric("loss", larger=False, share=False),
 }
+DENSE = {
+    "mean_iou": Metric("mean IoU"),
+    "mean_dice": Metric("mean Dice"),
+    "pixel_accuracy": Metric("pixel accuracy"),
+    "macro_precision": Metric("macro precision"),
+    "macro_recall": Metric("macro recall"),
+    "loss": METRICS["loss"],
+}
+_ALL = METRICS | DENSE
 
 
 def title(metric: str) -> str:
@@ -35,7 +44,7 @@ def title(metric: str) -> str:
         >>> title("auc"), title("balanced_accuracy"), title("sensitivity")
         ('AUC', 'balanced accuracy', 'sensitivity')
     """
-    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
+    return _ALL[metric].title if metric in _ALL else metric.replace("_", " ")
 
 
 def shown(metric: str, value: float | None) -> str:
@@ -52,7 +61,7 @@ def shown(metric: str, value: float | None) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of 1."""
-    return metric not in METRICS or METRICS[metric].share
+    return metric not in _ALL or _ALL[metric].share
 
 
 def sign(metric: str) -> int:
@@ -62,10 +71,12 @@ def sign(metric: str) -> int:
         >>> sign("accuracy"), sign("loss")
         (1, -1)
     """
-    return 1 if metric not in METRICS or METRICS[metric].larger else -1
+    return 1 if metric not in _ALL or _ALL[metric].larger else -1
 
 
-def check_metric(metric: str, classes: Sequence[str], positive: str | None, *, key: str = "metric") -> None:
+def check_metric(
+    metric: str, classes: Sequence[str], positive: str | None, *, key: str = "metric", dense: bool = False
+) -> None:
     """See that a metric has a name of the table, and the positive class that it needs.
 
     F1 is of one class; so is average precision where there are two classes, and it differs between them. Which of the
@@ -80,8 +91,13 @@ def check_metric(metric: str, classes: Sequence[str], positive: str | None, *, k
         limbeck.errors.RecipeError: metric is f1, which is of one class: the key 'positive' does not say which
           cure: set positive to one of benign, malignant
     """
-    if metric not in METRICS:
-        raise RecipeError(f"{key} is {metric!r}{nearest(str(metric), METRICS)}", cure=f"one of {', '.join(METRICS)}")
+    known = DENSE if dense else METRICS
+    if metric not in known:
+        kind = "segmentation" if dense else "classification"
+        raise RecipeError(
+            f"{key} is {metric!r}, which is no metric of {kind}{nearest(str(metric), known)}",
+            cure=f"one of {', '.join(known)}",
+        )
     if positive is None and (metric == "f1" or (metric == "average_precision" and len(classes) == 2)):
         raise RecipeError(
             f"{key} is {metric}, which is of one class: the key 'positive' does not say which",

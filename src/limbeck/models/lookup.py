@@ -21,6 +21,7 @@ from limbeck.models import small
 from limbeck.models.cifar import CIFAR
 from limbeck.models.heads import replace_head
 from limbeck.models.published import with_published_weights
+from limbeck.models.unet import UNet
 
 _LIMBECK: dict[str, Callable[..., nn.Module]] = {
     "conv_mnist": small.ConvMNIST,
@@ -28,6 +29,7 @@ _LIMBECK: dict[str, Callable[..., nn.Module]] = {
     "cnn5": small.CNN5,
     "digits_teacher": small.DigitsTeacher,
     "digits_student": small.DigitsStudent,
+    "unet": UNet,
     **CIFAR,
 }
 _NAMESPACES = ("limbeck", "torchvision", "timm", "user")

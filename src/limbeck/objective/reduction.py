@@ -96,7 +96,7 @@ def _mean(
 ) -> Tensor:
     """The sum over what counts, divided by how many that are in the whole batch."""
     if value.ndim == 0:
-        if mask is not None and "mask" not in one.declared:
+        if mask is not None and mask.ndim == 1 and "mask" not in one.declared:
             raise ModelError(
                 f"term '{one.name}' compares whole samples and takes no mask", cure="leave the mask out for this term"
             )
@@ -106,9 +106,11 @@ def _mean(
             f"term '{one.name}' gives a loss of shape {tuple(value.shape)} for {samples} samples",
             cure="let the loss return one element for each sample, or a scalar",
         )
-    value, kept = shared(value, share), mask
-    if one.needs_label and target is not None:
-        kept = target >= 0 if mask is None else mask & (target >= 0)
+    value, kept, counted = shared(value, share), mask, "elements"
+    if mask is not None and mask.ndim > 1 and value.ndim == 1:  # one value a sample: it counts if a pixel of it does
+        kept, counted = mask.flatten(1).any(1), "seen"
+    if one.needs_label and target is not None and not (value.ndim == 1 and target.ndim > 1):
+        kept, counted = (target >= 0 if mask is None else mask & (target >= 0)), "labeled"
     if kept is None:
         elements = value.numel() // samples
         return value.mean() if counts is None else value.sum() / (counts["samples"].to(value.device) * elements)
@@ -118,5 +120,5 @@ def _mean(
             f"{tuple(kept.shape)}: what counts can not be told",
             cure="let the loss return one element for each label",
         )
-    count = kept.sum() if counts is None else counts["labeled" if one.needs_label else "elements"]
+    count = kept.sum() if counts is None else counts[counted]
     return torch.where(kept, value, 0.0).sum() / count.to(value.device).clamp(min=1)

@@ -113,6 +113,8 @@ class Term:
         gather: Gather | None = None,
     ) -> Tensor:
         """The loss, not reduced; of several links the sum."""
+        if self.place != "logits" and mask is not None and mask.ndim > 1:
+            mask = None  # of pixels: features have places of their own
         given: dict[str, Any] = {"target": target, "index": index, "mask": mask, "gather": gather}
         if self.hyper.get("class_weights") == BALANCED:
             raise RecipeError(

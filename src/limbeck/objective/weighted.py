@@ -142,11 +142,11 @@ class Objective:
         own = next((one.settings for one in self.terms if one.loss is cross_entropy), {})
         return own.get("class_weights")
 
-    def resolved(self, targets: Tensor, classes: Sequence[str]) -> Objective:
+    def resolved(self, counts: Tensor, classes: Sequence[str]) -> Objective:
         """This objective with numbers for ``class_weights: balanced``: n / (C · n_c), whose mean over samples is 1.
 
         Args:
-            targets: int64 ``[N]``, labels of the training samples; -1 for none, which are not counted.
+            counts: int64 ``[C]``, how many labels of each class the training samples, or their pixels, have.
             classes: class names, in the order of the labels.
 
         Raises:
@@ -155,14 +155,14 @@ class Objective:
 
         Example:
             >>> objective = Objective([supervised(class_weights="balanced")])
-            >>> objective.resolved(torch.tensor([0, 0, 0, 1]), ("common", "rare")).class_weights
+            >>> objective.resolved(torch.tensor([3, 1]), ("common", "rare")).class_weights
             (0.6666666666666666, 2.0)
         """
         terms = []
         for one in self.terms:
             weights = one.hyper.get("class_weights")
             if weights == BALANCED:
-                one = replace(one, hyper={**one.hyper, "class_weights": balanced_weights(targets, classes)})
+                one = replace(one, hyper={**one.hyper, "class_weights": balanced_weights(counts, classes)})
             elif weights is not None and len(weights) != len(classes):
                 raise RecipeError(
                     f"objective.{one.name}.class_weights has {len(weights)} numbers for {len(classes)} classes",
@@ -180,13 +180,14 @@ class Objective:
             mixed: what the samples were mixed with.
 
         Returns:
-            ``samples``, ``elements`` (of the target that are not masked) and ``labeled`` (those with a label; of a
+            ``samples``, ``seen`` (those with an element that counts), ``elements`` (of the target that are not masked) and ``labeled`` (those with a label; of a
             mixed sample, the shares that have one). The counts of several batches may be added.
         """
         kept = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
         samples = torch.tensor(len(target), device=target.device)
+        seen = kept.flatten(1).any(1).sum() if kept.ndim > 1 else kept.sum()
         labeled = [shared(kept & (labels >= 0), share).sum() for labels, share in sides(target, mixed)]
-        return {"samples": samples, "elements": kept.sum(), "labeled": torch.stack(labeled).sum()}
+        return {"samples": samples, "seen": seen, "elements": kept.sum(), "labeled": torch.stack(labeled).sum()}
 
     def __call__(
         self,
@@ -351,21 +352,21 @@ class Objective:
         return found | ({BALANCE: dict(self.balance.shares)} if self.balance else {})
 
 
-def balanced_weights(targets: Tensor, classes: Sequence[str]) -> tuple[float, ...]:
+def balanced_weights(counts: Tensor, classes: Sequence[str]) -> tuple[float, ...]:
     """n / (C · n_c) for each class c of C, n labels being there.
 
     Raises:
         DataError: if a class has no sample.
 
     Example:
-        >>> balanced_weights(torch.tensor([1, 0, 1, -1, 1]), ("a", "b"))
+        >>> balanced_weights(torch.tensor([1, 3]), ("a", "b"))
         (2.0, 0.6666666666666666)
     """
-    counts = torch.bincount(targets[targets >= 0], minlength=len(classes)).tolist()
-    missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+    missing = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
     if missing:
         raise DataError(
             f"class '{missing[0]}' has no labeled training sample, so no balanced weight",
             cure="leave the class out, or give class_weights as a list of numbers",
         )
-    return tuple(sum(counts) / (len(counts) * count) for count in counts)
+    every = sum(counts.tolist())
+    return tuple(every / (len(classes) * count) for count in counts.tolist())

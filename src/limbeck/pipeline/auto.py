@@ -9,7 +9,6 @@ from typing import Any
 from limbeck.data.data import few_labels
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.names import shown, sign, title
-from limbeck.evaluation.predict import predict
 from limbeck.objective import Objective
 from limbeck.pipeline.experiment import Candidate, Experiment
 from limbeck.pipeline.stages import Context, train
@@ -67,7 +66,9 @@ def search(context: Context, teacher: Teacher, digest: str) -> tuple[Context, di
     for point in points(experiment):
         role = f"auto/temperature{point['temperature']:g}-supervised{point['supervised']:g}"
         trained = train(context, role, seed, candidate, split, objective(point), teacher, digest)
-        scores = experiment.task.quick(*predict(trained.module(), candidate.preparation, validation), [metric])
+        scores = experiment.task.quick(
+            experiment.task.hear(trained.module(), candidate.preparation, validation), [metric]
+        )
         seconds = round(trained.result["seconds"], 2)
         found.append({**point, metric: scores[metric], "loss": scores["loss"], "seconds": seconds})
     found = world().agreed(found)

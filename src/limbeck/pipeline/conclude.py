@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.compress.card import model_card
 from limbeck.doctor import Finding
 from limbeck.errors import ExportError
 from limbeck.evaluation.names import sign
-from limbeck.evaluation.predict import predict
 from limbeck.files import read_json, write_json, write_text
 from limbeck.pipeline import from_store
 from limbeck.pipeline import summary as told
@@ -39,7 +38,7 @@ class Outcome:
         teacher: as it was asked; None in a run without one.
         members: its members as files.
         trained: controls and students, by role, one for each seed.
-        logits: what the teacher says about each split; empty without one.
+        reference: what of the teacher's answers about each split models are compared with; empty without one.
         evaluations: by role, the teacher's too, one for each seed.
         findings: of the doctor, so far.
         searched: how the objective was chosen, if it was.
@@ -49,7 +48,7 @@ class Outcome:
     teacher: Teacher | None
     members: list[Trained | Given]
     trained: Mapping[str, list[Trained]]
-    logits: Mapping[str, Tensor]
+    reference: Mapping[str, Any]
     evaluations: dict[str, list[dict[str, Any]]]
     findings: list[Finding]
     searched: dict[str, Any] | None
@@ -73,11 +72,11 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     sizes = measure(context, {**({"teacher": found.members[0]} if len(found.members) == 1 else {}), **chosen})
     scored = of_shipped(evaluations, chosen["student"].seed, context.compared)
     exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
-    said: dict[str, Tensor] = {}
+    said: dict[str, Any] = {}
     if context.score_test:
         several = {role: one for role, one in chosen.items() if role in ROLES}
-        said = {"teacher": found.logits["test"]} if found.teacher is not None else {}
-        said |= {role: _test_logits(context, one) for role, one in several.items()}
+        said = {"teacher": found.reference["test"]} if found.teacher is not None else {}
+        said |= {role: experiment.task.reference(_on_test(context, one)) for role, one in several.items()}
         test, modules = experiment.data.test, _modules(found.teacher, several)
         experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
     summary = _summary(context, found, sizes, exports, failed)
@@ -110,8 +109,9 @@ def _modules(teacher: Teacher | None, chosen: Mapping[str, Trained]) -> dict[str
     return found
 
 
-def _test_logits(context: Context, trained: Trained) -> Tensor:
-    return predict(trained.module(), trained.candidate.preparation, context.experiment.data.test)[0]
+def _on_test(context: Context, trained: Trained) -> Any:
+    experiment = context.experiment
+    return experiment.task.hear(trained.module(), trained.candidate.preparation, experiment.data.test)
 
 
 def _ship(
@@ -124,7 +124,7 @@ def _ship(
     if "onnx" not in context.experiment.exports:
         return [], None
     try:
-        return [export(context, student, _test_logits(context, student), point)], None
+        return [export(context, student, _on_test(context, student), point)], None
     except ExportError as error:
         return [], error
 

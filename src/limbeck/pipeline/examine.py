@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from limbeck.data.batches import batches
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
+from limbeck.data.scenes import SceneSplit
 from limbeck.data.split import Split
 from limbeck.doctor import Finding, ordered
 from limbeck.doctor.after import about_gain, about_predictions, about_training
@@ -27,6 +28,7 @@ from limbeck.doctor.predictions import constant, near_chance
 from limbeck.doctor.splits import few, groups, overlap
 from limbeck.doctor.views import few_views
 from limbeck.errors import ExportError, LimbeckError, ModelError, RecipeError
+from limbeck.evaluation.dense.reading import Reading, read_teacher
 from limbeck.evaluation.predict import ask, predict
 from limbeck.evaluation.sizes import macs, parameters
 from limbeck.files import Journal
@@ -36,7 +38,7 @@ from limbeck.objective import Scene, bind
 from limbeck.outputs import Outputs
 from limbeck.pipeline import reusing
 from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
-from limbeck.pipeline.looking import a_batch, says
+from limbeck.pipeline.looking import a_batch, a_few_said, says
 from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
 from limbeck.taps import Tap
@@ -105,11 +107,13 @@ def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Fin
         return ordered([*found, *_terms(experiment, _as_teacher(experiment), learned_only=True)])
     say("doctor: what the teacher says about the validation split")
     try:
-        logits, count = says(given, experiment.data.validation).logits, len(experiment.data.classes)
-        wrong = class_count(logits.shape[1], count, "teacher")
+        count, validation = len(experiment.data.classes), experiment.data.validation
+        said: Any = a_few_said(given, validation) if experiment.task.dense else says(given, validation)
+        wrong = class_count(said.logits.shape[1], count, "teacher")
         if not wrong:
-            check_logits(logits, "the teacher", count)
-            wrong = of_teacher(experiment, given, logits)
+            check_logits(said.logits, "the teacher", count)
+            said = read_teacher(given, validation) if isinstance(validation, SceneSplit) else said
+            wrong = of_teacher(experiment, given, said)
     except LimbeckError as error:
         wrong = [_refused(error, "teacher")]
     return ordered([*found, *wrong])
@@ -118,7 +122,7 @@ def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Fin
 def at_start(experiment: Experiment) -> list[Finding]:
     """What is cheap to see before anything is trained: the splits, pretrained normalization, the student's start."""
     splits, data = experiment.data.splits, experiment.data
-    about = undeclared(data.train.targets, data.classes, experiment.task.positive)
+    about = [] if experiment.task.dense else undeclared(data.train.targets, data.classes, experiment.task.positive)
     made = [Finding("data_split_made", "info", note) for note in data.notes]
     found = [*made, *overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
     return found + _assistants(experiment) + _replayed(experiment)
@@ -132,7 +136,7 @@ def _replayed(experiment: Experiment) -> list[Finding]:
     return few_views(settings.replay.views, settings.epochs, changing=not settings.views.identity)
 
 
-def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list[Finding]:
+def of_teacher(experiment: Experiment, teacher: Teacher, said: Any) -> list[Finding]:
     """What the teacher's answers on the validation split show, and what its terms give the student.
 
     The order of labels and the normalization are questions only for a teacher that was not trained in the run.
@@ -140,9 +144,14 @@ def of_teacher(experiment: Experiment, teacher: Teacher, logits: Tensor) -> list
     Args:
         experiment: its objective and student.
         teacher: is asked about one batch.
-        logits: of the teacher on the validation split.
+        said: what the teacher says of the validation split: Outputs, or a Reading.
     """
     data, found = experiment.data, list[Finding]()
+    if isinstance(said, Reading):
+        counts = said.tally.confusion.sum(0)
+        found += constant(counts, "teacher", "validation", data.classes)
+        return [*found, *near_chance(counts, "teacher", "validation"), *_terms(experiment, teacher)]
+    logits = said.logits
     counts = confusion(logits, data.validation.targets, len(data.classes))
     if _given(experiment) is not None:
         found += label_order(logits, data.validation.targets, data.classes, declared=_declared(experiment))
@@ -293,6 +302,8 @@ def _published(experiment: Experiment) -> list[Finding]:
 
 def _start(experiment: Experiment) -> list[Finding]:
     student, probe = experiment.student, few(experiment.data.validation)
+    if experiment.task.dense:  # starting weights that know the task are not looked for in pixels
+        return []
     return warm_start(
         student.make(experiment.seeds[0]),
         lambda module: predict(module, student.preparation, probe),
@@ -385,9 +396,10 @@ def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = Fal
 
 
 def _history(journal: Path) -> list[float]:
-    """The validation accuracy of each epoch."""
+    """The validation accuracy of each epoch, of samples or pixels."""
     lines = Journal(journal).read()
-    return [line["validation"]["accuracy"] for line in lines if "accuracy" in line["validation"]]
+    kinds = ("accuracy", "pixel_accuracy")
+    return [line["validation"][kind] for line in lines for kind in kinds if kind in line["validation"]]
 
 
 __all__ = ["after", "at_start", "before", "examine_recipe", "of_teacher", "refuse", "together"]

@@ -16,6 +16,7 @@ from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.sources.named import load
+from limbeck.data.scenes import SceneSplit
 from limbeck.data.split import Split
 from limbeck.data.views import Views
 from limbeck.errors import DataError, LimbeckError, ModelError
@@ -26,7 +27,9 @@ from limbeck.models.published import published_normalization
 from limbeck.models.weights import start_from
 from limbeck.objective import Objective
 from limbeck.pipeline.wish import StoreWish, replayed, shared
-from limbeck.tasks.classification import CLASSIFICATION, Task, classification_task
+from limbeck.tasks.classification import CLASSIFICATION, classification_task
+from limbeck.tasks.segmentation import check_data, segmentation_task
+from limbeck.tasks.task import Task
 from limbeck.teachers import Ensemble, OnnxTeacher, Teacher, reordered
 from limbeck.teachers.labels import told
 from limbeck.training.settings import EarlyStopping, Optimizer, Schedule, Settings, Transfer
@@ -178,7 +181,7 @@ def from_recipe(
         data=data,
         teachers=[_taught(spec, recipe, data, user) for spec in teachers],
         student=learner,
-        objective=_objective(recipe["objective"], user).resolved(data.train.targets, data.classes),
+        objective=_objective(recipe["objective"], user).resolved(data.train.class_counts(), data.classes),
         search=search,
         labels=student["labels"],
         seeds=tuple(range(recipe["seed"], recipe["seed"] + recipe["seeds"])),
@@ -187,12 +190,20 @@ def from_recipe(
         exports=tuple(recipe["export"]),
         threads=recipe["threads"],
         recipe=recipe,
-        task=classification_task(data.classes, **{key: recipe[key] for key in ("positive", "metric", "specificity")}),
+        task=_task(recipe, data),
         weights=tuple(one or 1.0 for one in weights) if any(weights) else None,
         assistants=tuple(replace(one, settings=shared(one.settings, learner.settings)) for one in assistants),
         generations=recipe.get("generations", 1),
         store=wish,
     )
+
+
+def _task(recipe: Mapping[str, Any], data: Data) -> Task:
+    """The task of a recipe."""
+    check_data(isinstance(data.train, SceneSplit), recipe["task"])
+    if recipe["task"] == "segmentation":
+        return segmentation_task(data.classes, metric=recipe["metric"])
+    return classification_task(data.classes, **{key: recipe[key] for key in ("positive", "metric", "specificity")})
 
 
 def _objective(terms: Mapping[str, Any] | str, user: UserModels | None) -> Objective:
@@ -318,8 +329,12 @@ def _settings(spec: Mapping[str, Any], recipe: Mapping[str, Any]) -> Settings:
 
 
 def a_few(split: Split) -> Split:
-    """At most 32 samples of a split, to see what a model says; the split itself where it can not be divided."""
-    return split.subset(torch.arange(min(32, len(split)))) if split.replayable else split
+    """At most 32 samples of a split, to see what a model says; the split itself where it can not be divided.
+
+    Of patches, whose pixels have labels, 4.
+    """
+    count = 4 if isinstance(split, SceneSplit) else 32
+    return split.subset(torch.arange(min(count, len(split)))) if split.replayable else split
 
 
 def some_inputs(split: Split) -> Tensor:
@@ -347,6 +362,14 @@ def check_fits(module: nn.Module, candidate: Candidate, data: Data) -> None:
             cure="choose a model for this input size and number of channels, or set its input_size",
         ) from None
     check_logits(logits, f"model '{candidate.name}'", len(data.classes))
+    expected = (*shape[1:],) if isinstance(data.train, SceneSplit) else ()
+    if tuple(logits.shape[2:]) != expected:
+        raise ModelError(
+            f"model '{candidate.name}' gives logits of shape {tuple(logits.shape[1:])} for inputs of shape {shape}, "
+            f"expected {(len(data.classes), *expected)}",
+            cure="for masks take a model of segmentation, whose logits have its input's height and width, and for "
+            "samples with one label a classifier",
+        )
 
 
 def check_metrics(experiment: Experiment, selecting: list[str]) -> None:
@@ -361,10 +384,14 @@ def check_metrics(experiment: Experiment, selecting: list[str]) -> None:
         DataError: if a split lacks a class that one needs.
     """
     data, task = experiment.data, experiment.task
+    if task.dense:
+        for metric in selecting:
+            check_metric(metric, data.classes, None, key="select", dense=True)
+        return
     for metric in selecting:
         check_metric(metric, data.classes, task.positive, key="select")
     for split, metrics in ((data.validation, [task.primary, *selecting]), (data.test, [task.primary])):
-        found = task.quick(torch.zeros(len(split), len(data.classes)), split.targets, metrics)
+        found = task.quick((torch.zeros(len(split), len(data.classes)), split.targets), metrics)
         for metric in metrics:
             if found[metric] is None:
                 present = {data.classes[label] for label in split.targets[split.targets >= 0].tolist()}

@@ -15,6 +15,7 @@ from limbeck.store import Store
 from limbeck.teachers import Teacher
 
 BATCH = 64  # samples that gradients are computed on
+PATCHES = 4  # likewise, where each has a label for every pixel
 
 
 def a_batch(experiment: Experiment, teacher: Teacher) -> Batch:
@@ -25,7 +26,7 @@ def a_batch(experiment: Experiment, teacher: Teacher) -> Batch:
     split, settings, seed = experiment.data.train, experiment.student.settings, experiment.seeds[0]
     if experiment.labels is not None:
         split = few_labels(split, experiment.labels, seed=seed)
-    options: dict[str, Any] = {"batch_size": BATCH, "seed": seed}
+    options: dict[str, Any] = {"batch_size": PATCHES if experiment.task.dense else BATCH, "seed": seed}
     if isinstance(teacher, Store) and settings is not None:
         options |= {"views": settings.views, "sampling": settings.sampling, "replay": settings.replay}
     found = next(batches(split, **options))
@@ -41,4 +42,9 @@ def says(teacher: Teacher, split: Split) -> Outputs:
     return teacher.says(split.name, split) if isinstance(teacher, Store) else ask(teacher, split)
 
 
-__all__ = ["a_batch", "says"]
+def a_few_said(teacher: Teacher, split: Split) -> Outputs:
+    """What a teacher says of a few samples."""
+    return ask(teacher, split.subset(torch.arange(min(PATCHES, len(split)))))
+
+
+__all__ = ["a_batch", "a_few_said", "says"]

@@ -59,20 +59,20 @@ def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = N
 
 
 def export(
-    context: Context, student: Trained, reference: Tensor, point: Mapping[str, Any] | None = None
+    context: Context, student: Trained, said: Any, point: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Export the student to ONNX, read it back in ONNX Runtime, and score that on the test split.
 
     Args:
         context: of the run.
         student: the one that ships.
-        reference: its logits on the test split, ``[N, C]``.
+        said: what it says of the test split.
         point: its operating point, whose threshold goes into the file.
 
     Raises:
         ExportError: if it can not be exported, or says something else than the model.
     """
-    data, candidate = context.experiment.data, student.candidate
+    data, candidate, reference = context.experiment.data, student.candidate, said[0]
     path = export_onnx(
         student.module(),
         context.run.path / "student.onnx",
@@ -84,7 +84,7 @@ def export(
     )
     logits = run_onnx(path, data.test)
     difference = compare(path, logits, reference)
-    metrics = context.experiment.task.metrics(logits, data.test.targets, data.classes, None)
+    metrics = context.experiment.task.metrics((logits, data.test.targets), data.test, data.classes)
     timed = latency({"onnx": session_call(path, data.shape, batch=1, threads=THREADS)}, threads=THREADS)["onnx"]
     return {
         "path": path.name,

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from limbeck.data.split import Split
-from limbeck.evaluation.predict import ask, predict
+from limbeck.evaluation.dense.reading import Reading, read_teacher
+from limbeck.evaluation.predict import ask
 from limbeck.files import read_tensors, sha256, write_json, write_tensors
 from limbeck.objective import Objective, Scene, bind
 from limbeck.objective.binding import layers_read
@@ -116,20 +117,21 @@ def train(
 def evaluate(
     context: Context,
     trained: Trained,
-    teacher_says: Mapping[str, Tensor] | None,
-    known: Mapping[str, Tensor] | None = None,
+    teacher_says: Mapping[str, Any] | None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score a model's files, reloaded, on every split; ``evaluation/<role>-seed<seed>.json``.
 
     Args:
         context: of the run.
         trained: the model.
-        teacher_says: the teacher's logits by split, to compare with; None for the teacher itself.
-        known: logits by split that the selected weights' file was seen to give already.
+        teacher_says: by split what of the teacher's answers is compared with, see :attr:`Task.reference`; None for
+            the teacher itself.
+        known: by split what the selected weights' file was seen to say already.
     """
     run, data = context.run, context.experiment.data
     stage = f"evaluation/{trained.role}-seed{trained.seed}"
-    heard = {name: tensors_digest({"logits": logits}) for name, logits in (teacher_says or {}).items()}
+    heard = {name: _heard(one) for name, one in (teacher_says or {}).items()}
     key = key_of([{name: sha256(trained.file(name)) for name in WEIGHTS}, *_scored(context), heard])
     done = run.done(stage, key)
     if done is not None:
@@ -145,9 +147,9 @@ def evaluate(
             continue
         module = trained.module(which)
         said = {
-            name: (known[name], split.targets)
+            name: known[name]
             if which == "selected" and known is not None
-            else predict(module, trained.candidate.preparation, split, shared=True)
+            else context.experiment.task.hear(module, trained.candidate.preparation, split, shared=True)
             for name, split in context.splits.items()
         }
         task, detailed = context.experiment.task, which == "selected"
@@ -158,8 +160,10 @@ def evaluate(
     return found
 
 
-def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher") -> dict[str, Outputs]:
+def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher") -> dict[str, Any]:
     """What a teacher says about each split, in float32; asked once and kept under ``models/<role>_outputs``.
+
+    Outputs over a split's samples; where pixels have labels, a Reading of its regions.
 
     Args:
         context: of the run.
@@ -174,6 +178,12 @@ def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher
         return {name: ask(teacher, split, shared=True) for name, split in splits.items()}
     key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}])
     folder = context.run.path / stage
+    if context.experiment.task.dense:
+        if context.run.done(stage, key) is None:
+            for name, split in splits.items():
+                write_tensors(folder / f"{name}.safetensors", read_teacher(teacher, split).tensors())
+            context.run.complete(stage, key, {}, [f"{name}.safetensors" for name in splits])
+        return {name: Reading.of(read_tensors(folder / f"{name}.safetensors")[0]) for name in splits}
     if context.run.done(stage, key) is None:
         for name, split in splits.items():
             outputs = ask(teacher, split, shared=True)
@@ -183,6 +193,10 @@ def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher
         context.run.complete(stage, key, {}, [f"{name}.safetensors" for name in splits])
     found = {name: read_tensors(folder / f"{name}.safetensors")[0] for name in splits}
     return {name: Outputs(one["logits"], {}, one.get("members"), one.get("weights")) for name, one in found.items()}
+
+
+def _heard(one: Any) -> str:
+    return tensors_digest(one.tensors() if isinstance(one, Reading) else {"logits": one})
 
 
 def _scored(context: Context) -> list[Any]:
@@ -212,8 +226,8 @@ def _run_training(
     wanted = (task.primary, candidate.settings.select)
 
     def validate(one: nn.Module) -> dict[str, float | None]:
-        said = predict(one, candidate.preparation, context.experiment.data.validation, shared=True)
-        return task.quick(*said, wanted)
+        said = task.hear(one, candidate.preparation, context.experiment.data.validation, shared=True)
+        return task.quick(said, wanted)
 
     scene = Scene(
         student=module,
@@ -271,9 +285,9 @@ def _depends(
         settings = asdict(candidate.settings)
         for key in ("workers", "checkpoint_seconds", "device", "precision", "fast"):
             settings.pop(key)
-        for key in ("compile", "replay"):  # as before there was a choice
-            if not settings[key]:
-                settings.pop(key)
+        for part, key in ((settings, "compile"), (settings, "replay"), (settings["views"], "quarter_turns")):
+            if not part[key]:  # as before there was a choice
+                part.pop(key)
         chosen = choose(candidate.settings.device, candidate.settings.precision, fast=candidate.settings.fast)
         settings["computed"] = [chosen.device.type, chosen.name, chosen.channels_last]
         if candidate.settings.select in ("f1", "auc", "average_precision"):  # these are of the positive class

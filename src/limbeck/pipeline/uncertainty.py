@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from limbeck.data.split import Split
 from limbeck.evaluation.names import is_share, shown, title
 from limbeck.pipeline.experiment import Experiment
-from limbeck.tasks.classification import Task
+from limbeck.tasks.task import Task
 
 Evaluations = Mapping[str, list[dict[str, Any]]]
 WORTH_TELLING = 0.01  # half of an interval, from which a reader is told
@@ -20,7 +18,7 @@ def add_uncertainty(
     summary: dict[str, Any],
     experiment: Experiment,
     scored: Mapping[str, Mapping[str, Any]],
-    said: Mapping[str, Tensor],
+    said: Mapping[str, Any],
 ) -> None:
     """Put into the summary what the draw of the samples leaves open, and the operating point, of the seed that ships.
 
@@ -28,7 +26,7 @@ def add_uncertainty(
         summary: gains ``sampling``, ``sampling_note``, ``sampling_difference`` and ``operating_point``.
         experiment: what was run.
         scored: what :func:`of_shipped` gives.
-        said: test logits by role; nothing where the test split is not looked at.
+        said: by role what of its answers about the test split is compared; nothing where that is not looked at.
     """
     task, test = experiment.task, experiment.data.test
     split = "test" if said else "validation"
@@ -91,21 +89,21 @@ def note(found: Sequence[Mapping[str, Any]], groups: int | None = None) -> str |
     return f"The {found[0]['split']} split has {size}: its draw alone moves {' and '.join(wide)}."
 
 
-def differences(task: Task, split: Split, logits: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def differences(task: Task, split: Split, said: Mapping[str, Any]) -> dict[str, Any] | None:
     """The student's difference to its control on the same samples of the shipped seed, with its interval.
 
     Args:
         task: whose metric is compared.
         split: the samples, in an order of their own.
-        logits: by role, ``[N, C]``.
+        said: by role, see :attr:`Task.reference`.
 
     Returns:
         ``metric``, ``split``, ``against``, ``mean``, ``low``, ``high``, ``samples``, ``groups``; None without a
         control, or where the samples have no fixed order.
     """
-    if "control" not in logits or not split.replayable:
+    if "control" not in said or not split.replayable:
         return None
-    found = task.paired(logits["student"], logits["control"], split.targets, groups=split.groups)
+    found = task.paired(said["student"], said["control"], split)
     if found is None:
         return None
     return {"metric": task.primary, "split": split.name, "against": "control", **found}

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
+from limbeck.data.split import Split
 from limbeck.errors import RecipeError
 from limbeck.files import write_json
 from limbeck.objective import Objective, Scene, bind, supervised
@@ -48,7 +47,7 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     world().from_first(lambda: estimate(context))
     context, teacher, members, digest, says = teacher_first(context)
     experiment = context.experiment
-    findings += of_teacher(experiment, storing.as_kept(experiment, teacher), says["validation"].logits)
+    findings += of_teacher(experiment, storing.as_kept(experiment, teacher), says["validation"])
     refuse(findings)
     searched = None
     with storing.kept(context, teacher, says["validation"]) as kept:
@@ -59,17 +58,18 @@ def walk(context: Context) -> tuple[Context, Outcome]:
             experiment = context.experiment
         earlier, last = chain.between(context, heard)
         trained = {**earlier, **_students(context, heard, last)}
-    logits = {name: outputs.logits for name, outputs in says.items()}
-    evaluations = {role: [evaluate(context, one, logits) for one in ones] for role, ones in trained.items()}
+    said = {name: _as_said(one, context.splits[name]) for name, one in says.items()}
+    reference = {name: experiment.task.reference(one) for name, one in said.items()}
+    evaluations = {role: [evaluate(context, one, reference) for one in ones] for role, ones in trained.items()}
     if experiment.generations > 1:
-        evaluations[chain.ENSEMBLE] = chain.together(context, trained, logits)
-    evaluations = {"teacher": _evaluate_teacher(context, members, logits), **evaluations}
-    return context, Outcome(teacher, members, trained, logits, evaluations, findings, searched, kept)
+        evaluations[chain.ENSEMBLE] = chain.together(context, trained, reference)
+    evaluations = {"teacher": _evaluate_teacher(context, members, said), **evaluations}
+    return context, Outcome(teacher, members, trained, reference, evaluations, findings, searched, kept)
 
 
 def teacher_first(
     context: Context,
-) -> tuple[Context, Teacher, list[Trained | Given], str, dict[str, Outputs]]:
+) -> tuple[Context, Teacher, list[Trained | Given], str, dict[str, Any]]:
     """Train the teacher or take it as it is, and ask it about every split.
 
     Returns:
@@ -79,7 +79,8 @@ def teacher_first(
     context = _with_classifier(context, members)
     digest = _digest(members, context.experiment.weights)
     says = listen(context, teacher, digest)
-    check_logits(says["validation"].logits, "the teacher", len(context.experiment.data.classes))
+    if not context.experiment.task.dense:  # of patches, check_fits has seen it
+        check_logits(says["validation"].logits, "the teacher", len(context.experiment.data.classes))
     return context, teacher, members, digest, says
 
 
@@ -199,13 +200,17 @@ def _digest(members: list[Trained | Given], weights: Sequence[float] | None) -> 
     return "+".join(weighted) if all(found) else ""
 
 
+def _as_said(one: Any, split: Split) -> Any:
+    """What a teacher said of a split as a model's answers are scored."""
+    return (one.logits, split.targets) if isinstance(one, Outputs) else one
+
+
 def _evaluate_teacher(
-    context: Context, members: list[Trained | Given], logits: Mapping[str, Tensor]
+    context: Context, members: list[Trained | Given], said: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     if len(members) == 1 and isinstance(members[0], Trained):
         replayable = all(split.replayable for split in context.splits.values())
-        return [evaluate(context, members[0], None, logits if replayable else None)]
-    said = {name: (logits[name], split.targets) for name, split in context.splits.items() if name in logits}
+        return [evaluate(context, members[0], None, said if replayable else None)]
     scored = context.experiment.task.score(said, context.splits, context.experiment.data.classes)
     found = {"role": "teacher", "seed": 0, "selected": {"epoch": None, **scored}, "last": {"epoch": None, **scored}}
     write_json(context.run.path / "evaluation" / "teacher-seed0.json", found)

@@ -31,6 +31,13 @@ class ColumnsSpec(Part):
     split: str | None = Field(default=None, min_length=1, description="null: the column 'split', if there is one")
 
 
+class HeldOutSpec(Part):
+    """Names of pictures, or with ``split_by: group`` of folders, that are held out; ``*`` stands for anything."""
+
+    validation: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+    test: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+
+
 class SplitsSpec(Part):
     """Folders, or words of the table's split column, that stand for the splits."""
 
@@ -39,6 +46,9 @@ class SplitsSpec(Part):
     test: str | None = Field(default=None, min_length=1)
 
 
+Byte = Annotated[int, Field(ge=0, le=255)]
+Color = Annotated[str, Field(pattern="^#?[0-9a-fA-F]{6}$")] | Byte | Annotated[list[Byte], Field(min_length=3, max_length=3)]
+
 _HOMES = {
     "mnist": "MNIST/raw",
     "fashion_mnist": "FashionMNIST/raw",
@@ -46,6 +56,7 @@ _HOMES = {
     "cifar100": "cifar-100-binary or -python",
 }
 _OF_TABLES = ("table", "columns", "group", "slices")
+_OF_MASKS = ("images", "masks", "colors", "ignore", "patch", "overlap", "edges", "split_by", "held_out")
 _OF_IMAGES = ("size", "fit", "channels", "skip", "cache", "workers", "splits")
 
 
@@ -53,7 +64,15 @@ class DataSpec(Part):
     """Which data, how divided and normalized."""
 
     source: Literal[
-        "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "image_folder", "image_csv"
+        "digits",
+        "mnist",
+        "fashion_mnist",
+        "cifar10",
+        "cifar100",
+        "arrays",
+        "image_folder",
+        "image_csv",
+        "segmentation_folder",
     ] = "digits"
     root: LocalPath | None = Field(default=None, description="folder of the data sets, or of the pictures")
     path: LocalPath | None = Field(default=None, description="an .npz file, for arrays")
@@ -68,6 +87,19 @@ class DataSpec(Part):
     skip: FiniteFloat = Field(default=0.001, ge=0, lt=1, description="largest share of undecodable pictures left out")
     cache: AutoOrBool = Field(default="auto", description="hold decoded pictures in memory; auto: up to 2 GiB")
     workers: int = Field(default=0, ge=0, le=256, description="threads that look at the pictures; 0: one a core")
+    images: str = Field(default="images", min_length=1, description="name of the folders that hold the pictures")
+    masks: str = Field(default="masks", min_length=1, description="name of the folders that hold their masks")
+    colors: dict[str, Color | list[Color]] = Field(
+        default={}, max_length=256, description='by class its color in the masks, "#RRGGBB" or [r, g, b], or its number'
+    )
+    ignore: list[str] = Field(default=[], max_length=256, description="names in colors whose pixels have no label")
+    patch: ImageSize = Field(default=256, description="of the samples: a side, or [height, width]")
+    overlap: int = Field(default=0, ge=0, le=4096, description="pixels that neighboring training patches share")
+    edges: Literal["cover", "drop"] = Field(default="cover", description="of pictures that a patch does not divide")
+    split_by: Literal["image", "patch", "group"] = Field(
+        default="image", description="what is held out: whole pictures, patches (leaky), or whole folders"
+    )
+    held_out: HeldOutSpec | None = Field(default=None, description="patterns of names, by split")
     duplicates: Literal["report", "drop", "refuse"] = Field(default="report", description="same pixels in two splits")
     validation: Share | None = Field(default=None, description="fraction or count of training samples to choose on")
     test: Share | None = Field(default=None, description="fraction or count, where the source has no test split")
@@ -91,7 +123,16 @@ class DataSpec(Part):
             raise wrong(f"source {self.source} needs the key 'size': of the inputs that pictures are fitted to")
         if self.source == "image_csv" and self.table is None:
             raise wrong("source image_csv needs the key 'table': a CSV file")
-        for keys, sources in ((_OF_TABLES, {"image_csv"}), (_OF_IMAGES, {"image_folder", "image_csv"})):
+        if self.source == "segmentation_folder":
+            if self.root is None:
+                raise wrong("source segmentation_folder needs the key 'root': the folder of pictures and masks")
+            if len(self.colors) < 2:
+                raise wrong("source segmentation_folder needs the key 'colors': by class its color in the masks")
+        for keys, sources in (
+            (_OF_TABLES, {"image_csv"}),
+            (_OF_IMAGES, {"image_folder", "image_csv"}),
+            (_OF_MASKS, {"segmentation_folder"}),
+        ):
             for key in keys:
                 if self.source not in sources and getattr(self, key) != type(self).model_fields[key].default:
                     raise wrong(f"source {self.source} has no key '{key}'; it is for {' and '.join(sorted(sources))}")

@@ -33,7 +33,7 @@ class RecipeSpec(Part):
     """A distillation, from data to an exported file."""
 
     name: Annotated[str, AfterValidator(run_name)] = "run"
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "segmentation"] = "classification"
     data: DataSpec = DataSpec()
     teacher: Annotated[
         Annotated[TeacherSpec, Tag(ONE)]
@@ -70,6 +70,13 @@ class RecipeSpec(Part):
     threads: int | None = Field(default=None, ge=1, le=1024)
     checkpoint_seconds: FiniteFloat = Field(default=15.0, ge=0, le=1e6)
     export: list[Literal["onnx"]] = Field(default=["onnx"])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_its_task(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("task") == "segmentation" and "metric" not in value:
+            return {**value, "metric": "mean_iou"}
+        return value
 
     @model_validator(mode="after")
     def _chained(self) -> RecipeSpec:

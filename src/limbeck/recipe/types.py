@@ -57,7 +57,9 @@ ImageSize = Annotated[
     WithJsonSchema({"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}]}),
 ]
 Options = Annotated[dict[str, Any], PlainValidator(option_values), WithJsonSchema({"type": "object"})]
-MetricName = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "auc", "average_precision", "loss"]
+Classifying = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "auc", "average_precision", "loss"]
+Segmenting = Literal["mean_iou", "mean_dice", "pixel_accuracy", "macro_precision", "macro_recall"]
+MetricName = Classifying | Segmenting
 AutoOrBool = Annotated[Literal["auto", True, False], BeforeValidator(not_a_number)]
 
 

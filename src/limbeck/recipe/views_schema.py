@@ -46,6 +46,7 @@ class ViewsSpec(Part):
     randaugment: RandAugmentSpec | None = None
     mixup: Alpha = Field(default=0.0, description="α of Beta(α, α); 0: none")
     cutmix: Alpha = Field(default=0.0, description="α of Beta(α, α); 0: none")
+    quarter_turns: bool = Field(default=False, description="by 0, 90, 180 or 270 degrees; of square pictures")
 
     @model_validator(mode="after")
     def _smaller_share_first(self) -> ViewsSpec:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,47 +17,12 @@ from limbeck.evaluation.gallery import write_gallery
 from limbeck.evaluation.metrics import classification, curves, quick
 from limbeck.evaluation.names import check_metric, check_positive
 from limbeck.evaluation.operating import at_threshold, choose_threshold, probability
+from limbeck.evaluation.predict import predict
 from limbeck.evaluation.sampling import intervals, paired
 from limbeck.evaluation.slices import slices
+from limbeck.tasks.task import Task
 
 Said = Mapping[str, tuple[Tensor, Tensor]]  # by split: logits [N, C], targets [N]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a task measures and draws.
-
-    Args:
-        name: as a recipe says it.
-        primary: the metric that models are compared by.
-        quick: what each epoch is judged by: ``(logits, targets, wanted names) -> {name: value}``.
-        metrics: what is said of one split: ``(logits, targets, classes, teacher_logits) -> {name: value}``.
-        score: what is said of all splits, the test split at what was chosen on validation:
-            ``(said, splits, classes, teacher_says, detailed=…) -> {split: metrics}``; see :func:`score`.
-        paired: the difference of two models on the same samples: ``(first, second, targets, groups=…)``.
-        pictures: writes the galleries of mistakes and the explanation maps:
-            ``(folder, split, classes, logits by role, modules and preparations by role)``.
-        positive: the declared positive class.
-        specificity: that the operating point is chosen for.
-
-    Example:
-        >>> CLASSIFICATION.primary
-        'accuracy'
-    """
-
-    name: str
-    primary: str
-    quick: Callable[..., dict[str, float | None]]
-    metrics: Callable[..., dict[str, Any]]
-    score: Callable[..., dict[str, dict[str, Any]]]
-    paired: Callable[..., dict[str, Any] | None]
-    pictures: Callable[..., None]
-    positive: str | None = None
-    specificity: float | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """What its numbers depend on, beside the models and the data."""
-        return {"task": self.name, "metric": self.primary, "positive": self.positive, "specificity": self.specificity}
 
 
 def classification_task(
@@ -100,10 +64,14 @@ def classification_task(
     return Task(
         name="classification",
         primary=metric,
-        quick=partial(quick, positive=number),
-        metrics=partial(classification, positive=number),
+        hear=predict,
+        quick=lambda said, wanted=(): quick(*said, wanted, positive=number),
+        metrics=lambda said, split, classes: classification(*said, classes, positive=number),
         score=partial(score, primary=metric, positive=number, specificity=specificity),
-        paired=partial(paired, metric=metric, positive=number),
+        paired=lambda first, second, split: paired(
+            first, second, split.targets, metric, positive=number, groups=split.groups
+        ),
+        reference=lambda said: said[0],
         pictures=pictures,
         positive=positive,
         specificity=specificity,

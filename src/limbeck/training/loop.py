@@ -277,7 +277,8 @@ def _gradient(job: Job, state: State, precision: Precision, batch: Batch, keeper
 
 def _counts(job: Job, batch: Batch, keeper: _Keeper) -> dict[str, Tensor]:
     """What the objective divides by: counts of the whole batch, over all processes."""
-    counts = job.objective.counts(batch.target, mixed=batch.mixed)
+    mask = batch.target >= 0 if batch.target.ndim > 1 else None
+    counts = job.objective.counts(batch.target, mask, mixed=batch.mixed)
     if not world().several:
         return counts
     found = keeper.summed([float(one) * batch.counted for one in counts.values()])
@@ -302,6 +303,7 @@ def _forward(
         teacher,
         target=target,
         index=batch.index,
+        mask=target >= 0 if target.ndim > 1 else None,
         mixed=batch.mixed.to(precision.device) if batch.mixed else None,
         counts=counts,
         weights=weighing.weights,

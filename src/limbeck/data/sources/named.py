@@ -15,6 +15,7 @@ from limbeck.data.duplicates import notes as copies
 from limbeck.data.normalization import Normalization
 from limbeck.data.sources.cifar import read_cifar
 from limbeck.data.sources.idx import read_mnist
+from limbeck.data.sources.masks import Masked, load_masked
 from limbeck.data.sources.pictures import Images, load_images
 from limbeck.errors import RecipeError, nearest
 
@@ -37,7 +38,7 @@ def load(
     Args:
         source: ``digits`` (scikit-learn's, 8×8), ``mnist``, ``fashion_mnist``, ``cifar10``, ``cifar100`` (torchvision's
             folders in ``root``), ``arrays`` (``.npz``), ``image_folder`` (pictures under ``root``),
-            ``image_csv`` (and a table).
+            ``image_csv`` (and a table), ``segmentation_folder`` (pictures and masks under ``root``).
         root: folder of the data sets, or of the pictures.
         path: the file of ``arrays``.
         validation: fraction or count of training samples to set aside; a default for each source.
@@ -46,7 +47,8 @@ def load(
         download: fetch the data set if it is not under ``root``.
         normalization: see :class:`Data`.
         duplicates: see :class:`Data`; of copies within a split, a note is made.
-        images: of the sources of pictures, see :class:`limbeck.data.sources.pictures.Images`.
+        images: of the sources of pictures, see :class:`limbeck.data.sources.pictures.Images` and
+            :class:`limbeck.data.sources.masks.Masked`.
 
     Raises:
         RecipeError: if the source is unknown or an option is missing.
@@ -56,7 +58,7 @@ def load(
         >>> {name: len(split) for name, split in load("digits").splits.items()}
         {'train': 1005, 'validation': 252, 'test': 540}
     """
-    home = Path(root or "data")
+    home, shares = Path(root or "data"), {"validation": validation, "test": test}
     sources: dict[str, Callable[[], dict[str, Any]]] = {
         "digits": _digits,
         "mnist": lambda: {"validation": 5000, **read_mnist(home, "MNIST", download=download)},
@@ -64,15 +66,15 @@ def load(
         "cifar10": lambda: {"validation": 5000, **read_cifar(home, "CIFAR10", download=download)},
         "cifar100": lambda: {"validation": 5000, **read_cifar(home, "CIFAR100", download=download)},
         "arrays": lambda: _arrays(path),
-        "image_folder": lambda: load_images(Images(root, **images)),
-        "image_csv": lambda: load_images(Images(root, **images), table=True),
+        "image_folder": lambda: load_images(Images(root, **_keys(Images, images))),
+        "image_csv": lambda: load_images(Images(root, **_keys(Images, images)), table=True),
+        "segmentation_folder": lambda: _masked(root, seed, shares, images),
     }
     if source not in sources:
         raise RecipeError(f"data.source is '{source}'{nearest(source, sources)}", cure=f"known: {', '.join(sources)}")
     parts = sources[source]()
     notes = parts.pop("notes", [])
-    given = {"validation": validation, "test": test}
-    for name, share in given.items():
+    for name, share in shares.items():
         if share is not None and parts.get(name) is not None and not isinstance(parts[name], float | int):
             raise RecipeError(f"data.{name} is {share}, but '{source}' has a {name} split of its own")
         parts[name] = parts.get(name) if share is None else share
@@ -81,6 +83,18 @@ def load(
     data = Data(**parts, normalization=normalization, name=source, seed=seed, duplicates=duplicates)
     data.notes[:] = [*notes, *data.notes, *copies(data.splits)]
     return data
+
+
+def _masked(root: Any, seed: int, shares: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    """The splits of a source of masks, which draws its shares itself."""
+    keys = {**keys, "held_out": keys.get("held_out") or {}}
+    taken = {name: shares.pop(name) for name in tuple(shares)}
+    return load_masked(Masked(root, seed=seed, **taken, **_keys(Masked, keys)))
+
+
+def _keys(kind: Any, keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a source's own; those of others are at their defaults, as the recipe's check sees to."""
+    return {key: value for key, value in keys.items() if key in kind.__dataclass_fields__}
 
 
 def _digits() -> dict[str, Any]:

@@ -73,7 +73,7 @@ def scan(root: Path, files: Sequence[str], frame: Frame, *, skip: float, keep: b
     contents: list[bytes | None] = []
     unreadable: dict[str, str] = {}
     changes: dict[str, list[str]] = {}
-    tell = _progress(len(files))
+    tell = telling(len(files))
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
         warnings.simplefilter("ignore")  # on tags and palettes; set once, since the filters are not made for threads
         for start in range(0, len(files), _AHEAD):
@@ -100,7 +100,7 @@ def _too_many(unreadable: dict[str, str], total: int, skip: float) -> DataError:
     )
 
 
-def _progress(total: int) -> Callable[[int], None]:
+def telling(total: int, what: str = "reading pictures") -> Callable[[int], None]:
     """Says how far it is on standard error: after two seconds, then in place on a terminal, else every half minute."""
     every = 0.2 if sys.stderr.isatty() else 30.0
     state = {"next": time.monotonic() + 2.0, "shown": 0.0}
@@ -110,6 +110,6 @@ def _progress(total: int) -> Callable[[int], None]:
         if time.monotonic() >= state["next"] or (done == total and state["shown"]):
             state["next"], state["shown"] = time.monotonic() + every, 1.0
             end = "\r" if terminal and done < total else "\n"
-            print(f"reading pictures  {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+            print(f"{what}  {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
     return tell

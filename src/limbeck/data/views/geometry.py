@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from limbeck.errors import RecipeError
+
 Numbers = NDArray[np.float64]
 
 
@@ -50,7 +52,12 @@ def window(inputs: Tensor, area: Numbers, ratio: Numbers, corner: tuple[Numbers,
 
 
 def warp(
-    inputs: Tensor, matrix: Tensor, moved: Tensor | None = None, part: tuple[Tensor, Tensor] | None = None
+    inputs: Tensor,
+    matrix: Tensor,
+    moved: Tensor | None = None,
+    part: tuple[Tensor, Tensor] | None = None,
+    *,
+    nearest: bool = False,
 ) -> Tensor:
     """Sample pictures bilinearly at other places; uncovered places are black.
 
@@ -59,6 +66,7 @@ def warp(
         matrix: ``[B, 2, 2]``, from a pixel of the result to its place in the input, in pixels from the middle.
         moved: ``[B, 2]``, pixels (x, y) added to that place.
         part: from :func:`window`: the result is this part of the picture, enlarged to its size.
+        nearest: take the nearest pixel as it is, where values can not be blended.
     """
     height, width = inputs.shape[2:]
     ratio = height / width
@@ -76,7 +84,8 @@ def warp(
     grid = torch.empty(len(inputs), height, width, 2)
     torch.add(across, matrix[:, 0, 1] * ratio * y, out=grid[..., 0])
     torch.add(matrix[:, 1, 0] / ratio * x, down, out=grid[..., 1])
-    return functional.grid_sample(inputs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    mode = "nearest" if nearest else "bilinear"
+    return functional.grid_sample(inputs, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def shifted(inputs: Tensor, x: Numbers, y: Numbers, reach: int) -> Tensor:
@@ -97,6 +106,32 @@ def shifted(inputs: Tensor, x: Numbers, y: Numbers, reach: int) -> Tensor:
 def flipped(inputs: Tensor, chosen: NDArray[np.bool_], axis: int) -> Tensor:
     """The chosen pictures mirrored along an axis."""
     return torch.where(torch.from_numpy(chosen).reshape(-1, 1, 1, 1), inputs.flip(axis), inputs)
+
+
+def quarters(inputs: Tensor, number: Numbers) -> Tensor:
+    """Pictures turned by so many quarters, counterclockwise.
+
+    Args:
+        inputs: ``[B, C, H, W]``, square.
+        number: in [0, 1).
+
+    Raises:
+        RecipeError: if they are not square.
+
+    Example:
+        >>> quarters(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), np.array([0.3])).tolist()
+        [[[[2.0, 4.0], [1.0, 3.0]]]]
+    """
+    if inputs.shape[2] != inputs.shape[3]:
+        raise RecipeError(
+            f"views.quarter_turns is for square inputs, these are {inputs.shape[2]}×{inputs.shape[3]}",
+            cure="use vertical_flip, or square patches",
+        )
+    turns, found = np.floor(number * 4).astype(np.int64), inputs.clone()
+    for count in (1, 2, 3):
+        chosen = torch.from_numpy(np.flatnonzero(turns == count))
+        found[chosen] = torch.rot90(inputs[chosen], count, (2, 3))
+    return found
 
 
 def erased(

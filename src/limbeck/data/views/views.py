@@ -7,7 +7,7 @@ any batch size, in any process.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from typing import Any
@@ -20,7 +20,7 @@ from limbeck.data.order import uniform
 from limbeck.data.sampling import Sampler
 from limbeck.data.views import channels as at
 from limbeck.data.views.color import Color, Draw, check_pictures, in_range
-from limbeck.data.views.geometry import Numbers, erased, flipped, shifted, turned, warp, window
+from limbeck.data.views.geometry import Numbers, erased, flipped, quarters, shifted, turned, warp, window
 from limbeck.data.views.mixing import beta, mixed
 from limbeck.data.views.randaugment import RandAugment
 from limbeck.errors import RecipeError
@@ -48,6 +48,7 @@ class Views:
         randaugment: a :class:`RandAugment`, or a mapping of its arguments; for pictures in [0, 1].
         mixup: α of MixUp: a picture is blended with another one of the split, its share drawn from Beta(α, α).
         cutmix: α of CutMix: a rectangle of another picture is put in. With mixup too, either has half of the samples.
+        quarter_turns: turned by 0, 90, 180 or 270 degrees, each as likely; for square pictures without an up and down.
 
     Raises:
         RecipeError: if a value is out of range.
@@ -71,11 +72,12 @@ class Views:
     randaugment: RandAugment | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
+    quarter_turns: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.shift, bool) or not isinstance(self.shift, int):
             raise RecipeError(f"views.shift is {self.shift!r}, expected a whole number of pixels")
-        for name in ("flip", "vertical_flip"):
+        for name in ("flip", "vertical_flip", "quarter_turns"):
             if not isinstance(getattr(self, name), bool):
                 raise RecipeError(f"views.{name} is {getattr(self, name)!r}, expected true or false")
         for name, (least, most) in _LIMITS.items():
@@ -107,6 +109,34 @@ class Views:
         Raises:
             RecipeError: if the inputs are not images, or their colors can not be changed.
         """
+        return self._each(inputs, self._some, seed, sample, view)
+
+    def masks(self, labels: Tensor, *, seed: int, sample: Any, view: Any) -> Tensor:
+        """The labels of a batch's pixels, moved as its pictures are; what is uncovered or erased has no label.
+
+        Where a picture is sampled between pixels, the label is that of the nearest one.
+
+        Args:
+            labels: int64 ``[B, H, W]``, -1 for none.
+            seed, sample, view: as in a call.
+
+        Raises:
+            RecipeError: if the views mix pictures, or move their pixels in a way that is not known for labels.
+
+        Example:
+            >>> m = torch.tensor([[[0, 1], [2, -1]]])
+            >>> bool((Views(shift=9).masks(m, seed=0, sample=[0], view=0) == -1).any())
+            True
+        """
+        if self.mixes or self.randaugment is not None:
+            which = "mixup" if self.mixup else "cutmix" if self.cutmix else "randaugment"
+            raise RecipeError(f"views.{which} is for pictures with one label, and these have masks", cure="leave it out")
+        moving = replace(self, color=None)
+        moved = moving._each((labels + 1).float()[:, None], partial(moving._some, nearest=True), seed, sample, view)
+        return moved[:, 0].long() - 1
+
+    def _each(self, inputs: Tensor, some: Callable[[Tensor, Draw], Tensor], seed: int, sample: Any, view: Any) -> Tensor:
+        """Parts of a batch, as many as stay in a core's cache, one after the other."""
         if self.identity:
             return inputs
         if inputs.ndim != 4:
@@ -122,7 +152,7 @@ class Views:
         numbers, found = cache(partial(uniform, seed, sample, view)), torch.empty_like(inputs)
         for start in range(0, len(inputs), size):
             part = slice(start, start + size)
-            found[part] = self._some(inputs[part], partial(_of, numbers, part))
+            found[part] = some(inputs[part], partial(_of, numbers, part))
         return found
 
     def mix(self, inputs: Tensor, partners: Tensor, *, seed: int, sample: Any, view: Any) -> tuple[Tensor, Tensor]:
@@ -148,15 +178,17 @@ class Views:
         group, member = (uniform(seed, sample, view, channel) for channel in (at.PARTNER_GROUP, at.PARTNER))
         return torch.from_numpy(sampler.draw(group, member))
 
-    def _some(self, inputs: Tensor, draw: Draw) -> Tensor:
+    def _some(self, inputs: Tensor, draw: Draw, *, nearest: bool = False) -> Tensor:
         if self.rotate or self.scale or self.shear or self.resized_crop:
-            inputs = self._warped(inputs, draw)
+            inputs = self._warped(inputs, draw, nearest=nearest)
         if self.shift:
             inputs = shifted(inputs, draw(at.SHIFT_X), draw(at.SHIFT_Y), self.shift)
         if self.flip:
             inputs = flipped(inputs, draw(at.FLIP) < 0.5, 3)
         if self.vertical_flip:
             inputs = flipped(inputs, draw(at.VERTICAL_FLIP) < 0.5, 2)
+        if self.quarter_turns:
+            inputs = quarters(inputs, draw(at.QUARTER))
         if self.color:
             inputs = self.color(inputs, draw)
         if self.randaugment:
@@ -166,7 +198,7 @@ class Views:
             inputs = erased(inputs, draw(at.ERASE) < self.erase, area, ratio, (draw(at.ERASE_X), draw(at.ERASE_Y)))
         return inputs
 
-    def _warped(self, inputs: Tensor, draw: Draw) -> Tensor:
+    def _warped(self, inputs: Tensor, draw: Draw, *, nearest: bool) -> Tensor:
         """Rotation, change of size, slant and crop, by one sampling."""
         angle = (2 * draw(at.ROTATE) - 1) * math.radians(self.rotate)
         slant = np.tan((2 * draw(at.SHEAR) - 1) * math.radians(self.shear)) if self.shear else 0.0
@@ -175,7 +207,7 @@ class Views:
             least, most = self.resized_crop
             area = least + (most - least) * draw(at.CROP_AREA)
             part = window(inputs, area, draw(at.CROP_RATIO), (draw(at.CROP_X), draw(at.CROP_Y)))
-        return warp(inputs, matrix, None, part)
+        return warp(inputs, matrix, None, part, nearest=nearest)
 
 
 def _of(numbers: Draw, part: slice, channel: int) -> Numbers:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.compress.card import model_card
+from limbeck.data.sources.colors import ColorTable
 from limbeck.doctor import Finding
 from limbeck.errors import ExportError
 from limbeck.evaluation.names import sign
@@ -72,15 +73,9 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     sizes = measure(context, {**({"teacher": found.members[0]} if len(found.members) == 1 else {}), **chosen})
     scored = of_shipped(evaluations, chosen["student"].seed, context.compared)
     exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
-    said: dict[str, Any] = {}
-    if context.score_test:
-        several = {role: one for role, one in chosen.items() if role in ROLES}
-        said = {"teacher": found.reference["test"]} if found.teacher is not None else {}
-        said |= {role: experiment.task.reference(_on_test(context, one)) for role, one in several.items()}
-        test, modules = experiment.data.test, _modules(found.teacher, several)
-        experiment.task.pictures(context.run.path, test, experiment.data.classes, said, modules)
+    said = _shown(context, found, chosen) if context.score_test else {}
     summary = _summary(context, found, sizes, exports, failed)
-    add_uncertainty(summary, experiment, scored, said)
+    add_uncertainty(summary, experiment, scored, {role: one["test"] for role, one in said.items()})
     summary["objective_search"] = found.searched
     alone = from_store.store_of(experiment)
     summary["store"] = found.kept.summary() if found.kept else None if alone is None else of_finished(alone)
@@ -109,9 +104,47 @@ def _modules(teacher: Teacher | None, chosen: Mapping[str, Trained]) -> dict[str
     return found
 
 
-def _on_test(context: Context, trained: Trained) -> Any:
+def _shown(context: Context, found: Outcome, chosen: Mapping[str, Trained]) -> dict[str, dict[str, Any]]:
+    """Write the pictures of a run; what each reloaded file of the chosen models says of them, by role and split."""
+    experiment, task = context.experiment, context.experiment.task
+    several = {role: one for role, one in chosen.items() if role in ROLES}
+    said: dict[str, dict[str, Any]] = {}
+    if found.teacher is not None:
+        said["teacher"] = {name: found.reference[name] for name in task.shown}
+    for role, one in several.items():
+        said[role] = {name: task.reference(_hear(context, one, name)) for name in task.shown}
+    task.pictures(
+        context.run.path,
+        {name: context.splits[name] for name in task.shown},
+        experiment.data.classes,
+        said,
+        _modules(found.teacher, several),
+        seed=experiment.seeds[0],
+        colors=colors(experiment.recipe),
+    )
+    return said
+
+
+def colors(recipe: Mapping[str, Any]) -> list[tuple[int, int, int]] | None:
+    """The color of each class, where a recipe's masks have colors: the first of several.
+
+    Example:
+        >>> colors({"data": {"colors": {"land": "#0000FF", "void": "#000000", "sea": [9, 0, 0]}, "ignore": ["void"]}})
+        [(0, 0, 255), (9, 0, 0)]
+    """
+    data = recipe.get("data") or {}
+    if not data.get("colors"):
+        return None
+    table = ColorTable.of(data["colors"], data.get("ignore") or ())
+    if table.numbers:
+        return None
+    first = {number: code for code, number in reversed(table.codes.items())}
+    return [(first[at] >> 16, first[at] >> 8 & 255, first[at] & 255) for at in range(len(table.classes))]
+
+
+def _hear(context: Context, trained: Trained, split: str) -> Any:
     experiment = context.experiment
-    return experiment.task.hear(trained.module(), trained.candidate.preparation, experiment.data.test)
+    return experiment.task.hear(trained.module(), trained.candidate.preparation, context.splits[split])
 
 
 def _ship(
@@ -124,7 +157,7 @@ def _ship(
     if "onnx" not in context.experiment.exports:
         return [], None
     try:
-        return [export(context, student, _on_test(context, student), point)], None
+        return [export(context, student, _hear(context, student, "test"), point)], None
     except ExportError as error:
         return [], error
 

@@ -149,8 +149,9 @@ def of_teacher(experiment: Experiment, teacher: Teacher, said: Any) -> list[Find
     data, found = experiment.data, list[Finding]()
     if isinstance(said, Reading):
         counts = said.tally.confusion.sum(0)
-        found += constant(counts, "teacher", "validation", data.classes)
-        return [*found, *near_chance(counts, "teacher", "validation"), *_terms(experiment, teacher)]
+        found += constant(counts, "teacher", "validation", data.classes, unit="pixels")
+        found += near_chance(counts, "teacher", "validation", unit="pixels")
+        return [*found, *_terms(experiment, teacher)]
     logits = said.logits
     counts = confusion(logits, data.validation.targets, len(data.classes))
     if _given(experiment) is not None:
@@ -396,10 +397,10 @@ def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = Fal
 
 
 def _history(journal: Path) -> list[float]:
-    """The validation accuracy of each epoch, of samples or pixels."""
-    lines = Journal(journal).read()
-    kinds = ("accuracy", "pixel_accuracy")
-    return [line["validation"][kind] for line in lines for kind in kinds if kind in line["validation"]]
+    """The validation accuracy of each epoch; of segmentation the mean IoU."""
+    lines = [line["validation"] for line in Journal(journal).read()]
+    found = [line["mean_iou"] if "mean_iou" in line else line.get("accuracy") for line in lines]
+    return [one for one in found if one is not None]
 
 
 __all__ = ["after", "at_start", "before", "examine_recipe", "of_teacher", "refuse", "together"]

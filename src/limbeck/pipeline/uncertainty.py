@@ -33,7 +33,8 @@ def add_uncertainty(
     summary["sampling"] = sampling(scored, task.primary, split)
     groups = None if not said or test.groups is None else len(set(test.groups))
     told = [sampling(scored, metric, split).get("student") for metric in dict.fromkeys([task.primary, "accuracy"])]
-    summary["sampling_note"] = note([one for one in told if one is not None], groups)
+    unit = "pictures" if task.dense else "samples"
+    summary["sampling_note"] = note([one for one in told if one is not None], None if task.dense else groups, unit)
     summary["sampling_difference"] = differences(task, test, said) if said else None
     summary["operating_point"] = operating_points(scored, task, split)
     if summary["sampling_note"]:
@@ -70,12 +71,13 @@ def sampling(scored: Mapping[str, Mapping[str, Any]], metric: str, split: str) -
     return found
 
 
-def note(found: Sequence[Mapping[str, Any]], groups: int | None = None) -> str | None:
+def note(found: Sequence[Mapping[str, Any]], groups: int | None = None, unit: str = "samples") -> str | None:
     """A sentence where the draw of the samples alone moves a share by more than a point; else None.
 
     Args:
         found: of one role, what :func:`sampling` gives for each metric.
         groups: that the samples belong to.
+        unit: what a sample is.
 
     Example:
         >>> note([{"metric": "accuracy", "split": "test", "samples": 200, "low": 0.90, "high": 0.962}])
@@ -85,7 +87,7 @@ def note(found: Sequence[Mapping[str, Any]], groups: int | None = None) -> str |
     wide = [f"{name} by ± {100 * half:.1f} points" for name, half in halves.items() if half > WORTH_TELLING]
     if not wide:
         return None
-    size = f"{found[0]['samples']:,} samples" + ("" if groups is None else f" of {groups:,} groups")
+    size = f"{found[0]['samples']:,} {unit}" + ("" if groups is None else f" of {groups:,} groups")
     return f"The {found[0]['split']} split has {size}: its draw alone moves {' and '.join(wide)}."
 
 

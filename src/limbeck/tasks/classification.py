@@ -80,20 +80,25 @@ def classification_task(
 
 def pictures(
     folder: str | Path,
-    split: Split,
+    splits: Mapping[str, Split],
     classes: Sequence[str],
-    logits: Mapping[str, Tensor],
+    said: Mapping[str, Mapping[str, Tensor]],
     models: Mapping[str, tuple[nn.Module, Normalize | None]],
+    *,
+    seed: int = 0,
+    colors: Any = None,
 ) -> None:
-    """Write the galleries of mistakes and the explanation maps into a run folder.
+    """Write the galleries of mistakes and the explanation maps of the test split into a run folder.
 
     Args:
         folder: the run folder.
-        split: that the logits are of.
+        splits: that the logits are of.
         classes: names.
-        logits: ``[N, C]`` by role, with ``teacher`` and ``student`` at least.
+        said: by role and split logits ``[N, C]``, with ``student`` at least.
         models: module and preparation of its inputs by role; a role without them gets no maps.
+        seed, colors: of no use here: nothing is drawn by chance, and classes have no colors.
     """
+    split, logits = splits["test"], {role: one["test"] for role, one in said.items()}
     write_gallery(folder, split, classes, logits)
     write_explanations(folder, split, classes, logits, models)
 

@@ -44,6 +44,7 @@ def segmentation_task(classes: Sequence[str] = (), *, metric: str = "mean_iou") 
         paired=partial(paired, metric=metric),
         reference=lambda said: said,
         pictures=pictures,
+        shown=("validation", "test"),
         dense=True,
     )
 
@@ -89,13 +90,26 @@ def score(
 
 def pictures(
     folder: str | Path,
-    split: SceneSplit,
+    splits: Mapping[str, SceneSplit],
     classes: Sequence[str],
-    said: Mapping[str, Reading],
+    said: Mapping[str, Mapping[str, Reading]],
     models: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    colors: Sequence[tuple[int, int, int]] | None = None,
 ) -> None:
-    """Write the pictures of a run; the models have said what they say already."""
-    write_pictures(folder, split, classes, said)
+    """Write what models see in some pictures of ``validation`` and ``test``.
+
+    Args:
+        folder: the run folder.
+        splits: that were looked at.
+        classes: names.
+        said: by role and split, with ``student`` at least.
+        models: by role; they have said what they say already.
+        seed: which pictures are drawn.
+        colors: of the classes.
+    """
+    write_pictures(folder, splits, classes, said, seed=seed, colors=colors)
 
 
 def check_data(dense: bool, task: str) -> None:

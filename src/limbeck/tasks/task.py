@@ -25,7 +25,9 @@ class Task:
             :attr:`reference` gave for each split.
         paired: the difference of two models on the same samples: ``(first, second, split)``, each as of ``reference``.
         reference: the part of what was said that other models are compared with: ``(said) -> Any``.
-        pictures: writes what a reader looks at: ``(folder, split, classes, reference by role, modules by role)``.
+        pictures: writes what a reader looks at: ``(folder, splits, classes, reference by role and split, modules by
+            role, seed=…, colors=…)``.
+        shown: the splits that the pictures are of.
         dense: whether pixels have labels, and not samples.
         positive: the declared positive class.
         specificity: that the operating point is chosen for.
@@ -40,6 +42,7 @@ class Task:
     paired: Callable[..., dict[str, Any] | None]
     reference: Callable[[Any], Any]
     pictures: Callable[..., None]
+    shown: tuple[str, ...] = ("test",)
     dense: bool = False
     positive: str | None = None
     specificity: float | None = None

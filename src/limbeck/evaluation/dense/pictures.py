@@ -10,7 +10,13 @@ from limbeck.evaluation.dense.reading import Reading
 
 
 def write_pictures(
-    folder: str | Path, split: SceneSplit, classes: Sequence[str], said: Mapping[str, Reading]
+    folder: str | Path,
+    splits: Mapping[str, SceneSplit],
+    classes: Sequence[str],
+    said: Mapping[str, Mapping[str, Reading]],
+    *,
+    seed: int = 0,
+    colors: Sequence[tuple[int, int, int]] | None = None,
 ) -> None:
     """Write nothing yet."""
 

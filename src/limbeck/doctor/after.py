@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from limbeck.doctor.finding import Finding, percent, spoken
-from limbeck.doctor.predictions import constant, near_chance
+from limbeck.doctor.predictions import constant, near_chance, never_named
 from limbeck.evaluation.names import shown, sign, title
 from limbeck.evaluation.statistics import Interval, gain, points
 
@@ -27,14 +27,20 @@ def about_predictions(evaluations: Evaluations, split: str, classes: Sequence[st
         evaluations: by role, one for each seed, with ``seed`` and ``selected``.
         split: that is judged.
         classes: names.
+
+    Of segmentation also classes that a model never names.
     """
     found: list[Finding] = []
     for role, runs in evaluations.items():
 
         def of(one: Mapping[str, Any], role: str = role) -> list[Finding]:
-            counts = torch.tensor(one["selected"][split]["confusion"])
-            always = constant(counts, role, split, classes)
-            return always + (near_chance(counts, role, split) if role == "teacher" or not always else [])
+            scored = one["selected"][split]
+            counts, unit = torch.tensor(scored["confusion"]), "pixels" if _dense(scored) else "samples"
+            always = constant(counts, role, split, classes, unit=unit)
+            more = never_named(counts, role, split, classes) if unit == "pixels" and not always else []
+            if always and role != "teacher":
+                return always
+            return [*always, *near_chance(counts, role, split, unit=unit), *more]
 
         found += _of_seeds(runs, of)
     return found
@@ -49,21 +55,24 @@ def about_training(
     standard errors. ``still_improving``, an info: for most seeds the selected epoch is the last one, and over the last
     quarter of the epochs the validation accuracy rose by more than two standard errors.
 
+    Of segmentation it is the mean IoU, and two standard errors are half its interval from the draw of the pictures:
+    pixels of one picture are not independent. Without an interval, as with one picture, neither is told.
+
     Args:
         evaluations: see :func:`about_predictions`, with ``last`` too.
-        histories: by role, the validation accuracy of each epoch of each seed.
+        histories: by role, the validation accuracy (mean IoU) of each epoch of each seed.
     """
     found: list[Finding] = []
     for role, runs in evaluations.items():
         found += _of_seeds(runs, partial(_diverged, role))
-        rising = [
-            one for one in (histories or {}).get(role, []) if _rising(one, runs[0]["selected"]["validation"]["samples"])
-        ]
+        best_scored = runs[0]["selected"]["validation"]
+        rising = [one for one in (histories or {}).get(role, []) if _rising(one, partial(_error, best_scored))]
         if rising and 2 * len(rising) > len((histories or {})[role]):
             best = rising[0]
             text = f"the {spoken(role)} was best in its last epoch, {len(best)}, and still improving"
             before = max(best[: math.ceil(len(best) * 0.75)])
-            evidence = {"role": role, "epochs": len(best), "accuracy": best[-1], "accuracy_at_three_quarters": before}
+            kind = _kind(best_scored)
+            evidence = {"role": role, "epochs": len(best), kind: best[-1], f"{kind}_at_three_quarters": before}
             evidence["seeds_of_all"] = [len(rising), len((histories or {})[role])]
             cause, cure = "too few epochs", f"train the {spoken(role)} longer"
             found.append(Finding("still_improving", "info", text, evidence, cause, cure))
@@ -124,23 +133,42 @@ def _nothing_to_teach(evaluations: Evaluations, control: Mapping[str, Any], spli
 
 def _diverged(role: str, one: Mapping[str, Any]) -> list[Finding]:
     best, last = (one[which]["validation"] for which in ("selected", "last"))
-    error = math.sqrt(best["accuracy"] * (1 - best["accuracy"]) / best["samples"])
-    if best["accuracy"] - last["accuracy"] <= max(0.1, 5 * error):
+    kind, (high, low) = _kind(best), (scored[_kind(best)] for scored in (best, last))
+    if high is None or low is None or high - low <= max(0.1, 5 * _error(best, high)):
         return []
-    text = f"the {spoken(role)}'s training ended worse than it was: validation accuracy {percent(best['accuracy'])} in "
-    text += f"epoch {one['selected']['epoch']}, {percent(last['accuracy'])} in the last, {one['last']['epoch']}"
-    evidence = {"role": role, "selected": best["accuracy"], "last": last["accuracy"]}
+    text = f"the {spoken(role)}'s training ended worse than it was: validation {title(kind)} {percent(high)} in "
+    text += f"epoch {one['selected']['epoch']}, {percent(low)} in the last, {one['last']['epoch']}"
+    evidence = {"role": role, "selected": high, "last": low}
     evidence |= {"selected_epoch": one["selected"]["epoch"], "last_epoch": one["last"]["epoch"]}
     cause, cure = "a rate that is too high towards the end", "lower the rate, use schedule: cosine, or set clip: 1.0"
     return [Finding("diverged", "warning", text, evidence, cause, cure)]
 
 
-def _rising(history: Sequence[float], samples: int) -> bool:
+def _rising(history: Sequence[float], error: Callable[[float], float]) -> bool:
     """Whether the best epoch is the last, and better than all of the first three quarters by two standard errors."""
     if len(history) < 4 or history[-1] < max(history):
         return False
     before = max(history[: math.ceil(len(history) * 0.75)])
-    return history[-1] - before > 2 * math.sqrt(max(before * (1 - before), 1 / samples) / samples)
+    return history[-1] - before > 2 * error(before)
+
+
+def _error(scored: Mapping[str, Any], value: float) -> float:
+    """The standard error of a validation accuracy; of a mean IoU from its interval, infinite where it has none."""
+    if not _dense(scored):
+        samples = scored["samples"]
+        return math.sqrt(max(value * (1 - value), 1 / samples) / samples)
+    ends = scored.get("sampling", {}).get(_kind(scored))
+    return (ends["high"] - ends["low"]) / 4 if ends else math.inf
+
+
+def _dense(scored: Mapping[str, Any]) -> bool:
+    """Whether pixels were counted."""
+    return "pixels" in scored
+
+
+def _kind(scored: Mapping[str, Any]) -> str:
+    """What an epoch's score is called here."""
+    return "mean_iou" if _dense(scored) else "accuracy"
 
 
 def _of_seeds(runs: Sequence[Mapping[str, Any]], check: Callable[[Mapping[str, Any]], list[Finding]]) -> list[Finding]:

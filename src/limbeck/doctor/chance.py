@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 DEVIATIONS = 3.0  # of the distribution by chance: exceeded once in 700 times by chance alone
+PIXELS = 0.05  # of the way from chance to 1, that pixels must go: how many are independent is not known
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Knowledge:
         chance: what ``balanced`` would be if the same answers were given to samples at random.
         deviation: its standard deviation then.
         samples: number of them.
+        unit: what they are, ``samples`` or ``pixels``.
     """
 
     accuracy: float
@@ -31,10 +33,17 @@ class Knowledge:
     chance: float
     deviation: float
     samples: int
+    unit: str = "samples"
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the answers depend on the samples' classes: more than three deviations above chance."""
+        """Whether the answers depend on the samples' classes: more than three deviations above chance.
+
+        Pixels of one picture resemble each other, so that their deviation would be far too small: they must go a
+        twentieth of the way from chance to 1.
+        """
+        if self.unit == "pixels":
+            return self.balanced - self.chance > PIXELS * (1 - self.chance)
         return self.balanced - self.chance > max(DEVIATIONS * self.deviation, 1e-9)
 
     @property
@@ -47,10 +56,10 @@ class Knowledge:
         """As evidence."""
         values = ("accuracy", "majority", "balanced", "chance")
         named = {"majority": "majority_baseline", "balanced": "balanced_accuracy"}
-        return {named.get(key, key): round(getattr(self, key), 4) for key in values} | {"samples": self.samples}
+        return {named.get(key, key): round(getattr(self, key), 4) for key in values} | {self.unit: self.samples}
 
 
-def knowledge(confusion: Tensor) -> Knowledge:
+def knowledge(confusion: Tensor, unit: str = "samples") -> Knowledge:
     """What a confusion matrix says about a model's knowledge.
 
     Chance is that of answers which are independent of the classes: the recall of class c is then the share q of
@@ -58,6 +67,7 @@ def knowledge(confusion: Tensor) -> Knowledge:
 
     Args:
         confusion: counts ``[C, C]``, rows: truth, columns: answer.
+        unit: what was counted, ``samples`` or ``pixels``.
 
     Example:
         >>> found = knowledge(torch.tensor([[40, 10], [10, 40]]))
@@ -79,6 +89,7 @@ def knowledge(confusion: Tensor) -> Knowledge:
         chance=float(answers.mean()),
         deviation=float(variance.sqrt()),
         samples=int(total),
+        unit=unit,
     )
 
 

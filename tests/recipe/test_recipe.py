@@ -204,6 +204,8 @@ def test_every_key_with_a_letter_missing_finds_the_right_one() -> None:
         if len(last) < 4:
             continue
         broken = last[:-2] + last[-1]
+        if f"{above}.{broken}".lstrip(".") in keys:  # patch without its c is path
+            continue
         setting = f"{above}.{broken}=1" if above else f"{broken}=1"
         text = refusal(good(), overrides=[setting])
         assert f"{broken}: unknown key; did you mean '{last}'?" in text, text

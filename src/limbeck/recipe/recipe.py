@@ -18,6 +18,7 @@ from limbeck.recipe.model_schema import StudentSpec, TeacherSpec
 from limbeck.recipe.overrides import apply, parse_key, parse_setting
 from limbeck.recipe.reading import Key, describe, plain, read_file
 from limbeck.recipe.schema import RecipeSpec
+from limbeck.recipe.tasks import task_mistakes
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Recipe:
         mistakes = objective_mistakes(data.get("objective"))
         try:
             spec = RecipeSpec.model_validate(data)
+            mistakes += task_mistakes(spec)
         except ValidationError as error:
             mistakes = [*from_pydantic(error, RecipeSpec), *mistakes]
         if mistakes:

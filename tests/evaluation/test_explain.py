@@ -251,6 +251,7 @@ def test_inputs_that_are_no_pictures_have_no_maps(tmp_path: Path) -> None:
 def test_the_task_writes_galleries_and_maps(tmp_path: Path) -> None:
     data = Split(torch.rand(6, 1, 8, 8), torch.arange(6) % 2, ["a", "b"], "test")
     said = {"teacher": torch.randn(6, 2), "student": torch.randn(6, 2)}
-    CLASSIFICATION.pictures(tmp_path, data, data.classes, said, {"student": (MLP((1, 8, 8), 2, (4,)), None)})
+    by_split, models = {role: {"test": one} for role, one in said.items()}, {"student": (MLP((1, 8, 8), 2, (4,)), None)}
+    CLASSIFICATION.pictures(tmp_path, {"test": data}, data.classes, by_split, models)
     assert (tmp_path / "evaluation/gallery.json").is_file()
     assert json.loads((tmp_path / "evaluation/explain.json").read_text())["methods"]["student"]["method"] == "gradient"

@@ -22,7 +22,8 @@ from limbeck.data.about import About
 from limbeck.errors import DataError, RecipeError
 from limbeck.evaluation.operating import probability
 from limbeck.evaluation.predict import predict
-from limbeck.pipeline.experiment import check_metrics, from_recipe
+from limbeck.pipeline.experiment import from_recipe
+from limbeck.pipeline.fits import check_metrics
 from limbeck.pipeline.run import execute
 from limbeck.pipeline.sweep import sweep
 from limbeck.recipe.recipe import Recipe

@@ -186,7 +186,7 @@ def test_a_normalization_for_other_channels_is_refused_before_training() -> None
 
 
 def test_the_error_about_a_size_names_the_key() -> None:
-    from limbeck.pipeline.experiment import check_fits
+    from limbeck.pipeline.fits import check_fits
 
     experiment = from_recipe(recipe(teacher={"model": "timm/vit_tiny_patch16_224"}).to_dict())
     one = experiment.teachers[0]  # type: ignore[index]

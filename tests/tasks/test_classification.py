@@ -12,9 +12,9 @@ from torch import Tensor
 from limbeck.data import Split
 from limbeck.data.about import About
 from limbeck.errors import RecipeError
-from limbeck.evaluation.names import METRICS
+from limbeck.evaluation.names import DENSE, METRICS
 from limbeck.evaluation.operating import choose_threshold, probability
-from limbeck.recipe.types import MetricName
+from limbeck.recipe.types import Classifying, Segmenting
 from limbeck.tasks.classification import CLASSIFICATION, classification_task
 
 CLASSES = ("no", "yes")
@@ -33,7 +33,8 @@ def made(sizes: tuple[int, ...] = (60, 40, 50)) -> tuple[dict[str, tuple[Tensor,
 
 
 def test_the_recipes_metrics_are_the_tables() -> None:
-    assert set(typing.get_args(MetricName)) == set(METRICS)
+    assert set(typing.get_args(Classifying)) == set(METRICS)
+    assert {*typing.get_args(Segmenting), "loss"} == set(DENSE)
 
 
 def test_all_that_is_asked_for() -> None:
@@ -102,7 +103,8 @@ def test_one_class_against_two_others() -> None:
     targets = torch.arange(90) % 3
     logits = torch.randn(90, 3, generator=torch.Generator().manual_seed(1)) + torch.nn.functional.one_hot(targets, 3)
     task = classification_task(["a", "b", "c"], positive="c")
-    found = task.metrics(logits, targets, ["a", "b", "c"])
+    split = Split(torch.zeros(len(targets), 1), targets, ["a", "b", "c"], "test")
+    found = task.metrics((logits, targets), split, split.classes)
     assert found["auc"] == found["per_class"][2]["auc"]
     assert found["sensitivity"] == pytest.approx(found["per_class"][2]["recall"])
 

@@ -16,7 +16,7 @@ from limbeck.evaluation.names import sign
 from limbeck.files import read_json, write_json, write_text
 from limbeck.pipeline import from_store
 from limbeck.pipeline import summary as told
-from limbeck.pipeline.examine import after, together
+from limbeck.pipeline.afterwards import after, together
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.given import Given

@@ -26,9 +26,7 @@ from limbeck.pipeline.result import Result
 from limbeck.pipeline.run import conduct, finished
 from limbeck.pipeline.wish import StoreWish
 from limbeck.store import Store
-from limbeck.data.scenes import SceneSplit
 from limbeck.tasks.classification import classification_task
-from limbeck.tasks.segmentation import segmentation_task
 from limbeck.teachers import Ensemble, Teacher, as_teacher
 from limbeck.teachers.digest import weights_digest
 from limbeck.teachers.ensemble import fitted
@@ -272,7 +270,10 @@ def _experiment(
     normalization: Normalization | None,
     settings: Settings,
 ) -> Experiment:
-    target, objective = from_module(student, data, settings), objective.resolved(data.train.class_counts(), data.classes)
+    target, objective = (
+        from_module(student, data, settings),
+        objective.resolved(data.train.class_counts(), data.classes),
+    )
     normalization = normalization or data.normalization
     modules, weights = _members(teacher)
     teachers = [_taken(one, normalization, data) for one in modules]

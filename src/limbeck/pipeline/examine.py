@@ -17,7 +17,6 @@ from limbeck.data.preparation import Preparation
 from limbeck.data.scenes import SceneSplit
 from limbeck.data.split import Split
 from limbeck.doctor import Finding, ordered
-from limbeck.doctor.after import about_gain, about_predictions, about_training
 from limbeck.doctor.chance import confusion
 from limbeck.doctor.gradients import about_terms, pulls
 from limbeck.doctor.models import class_count, grown, not_between, not_smaller, warm_start
@@ -27,19 +26,18 @@ from limbeck.doctor.positive import undeclared
 from limbeck.doctor.predictions import constant, near_chance
 from limbeck.doctor.splits import few, groups, overlap
 from limbeck.doctor.views import few_views
-from limbeck.errors import ExportError, LimbeckError, ModelError, RecipeError
+from limbeck.errors import LimbeckError, ModelError, RecipeError
 from limbeck.evaluation.dense.reading import Reading, read_teacher
 from limbeck.evaluation.predict import ask, predict
 from limbeck.evaluation.sizes import macs, parameters
-from limbeck.files import Journal
 from limbeck.models.lookup import user_models
 from limbeck.models.published import published_normalization
 from limbeck.objective import Scene, bind
 from limbeck.outputs import Outputs
 from limbeck.pipeline import reusing
-from limbeck.pipeline.experiment import Candidate, Experiment, check_fits, from_recipe
+from limbeck.pipeline.experiment import Candidate, Experiment, from_recipe
+from limbeck.pipeline.fits import check_fits
 from limbeck.pipeline.looking import a_batch, a_few_said, says
-from limbeck.pipeline.stages import Context
 from limbeck.recipe.recipe import Recipe
 from limbeck.taps import Tap
 from limbeck.teachers import (
@@ -176,52 +174,6 @@ def refuse(findings: Sequence[Finding]) -> None:
         if one.severity == "error":
             kind = RecipeError if one.code == "no_gradient" else ModelError
             raise kind(one.message, cure=one.cure or None)
-
-
-def after(
-    context: Context,
-    evaluations: Mapping[str, list[dict[str, Any]]],
-    sizes: Mapping[str, Mapping[str, Any]],
-    differences: Mapping[str, dict[str, Any] | None],
-    failed: ExportError | None = None,
-) -> list[Finding]:
-    """What a finished run shows.
-
-    Args:
-        context: of the run, whose journals are read.
-        evaluations: by role, one for each seed.
-        sizes: by role.
-        differences: of the student to its controls.
-        failed: why the export failed, if it did.
-    """
-    experiment, split = context.experiment, context.compared
-    data = experiment.data
-    histories = {
-        role: [_history(context.run.path / "models" / role / f"seed{one['seed']}" / "metrics.jsonl") for one in runs]
-        for role, runs in evaluations.items()
-    }
-    found = [Finding("data_split_made", "info", note) for note in data.notes]
-    found += [Finding("model_begins", "info", note) for note in experiment.notes]
-    found += about_predictions(evaluations, split, data.classes)
-    if experiment.generations == 1:  # a generation is as large as the one before it, as it should be
-        found += not_smaller(sizes.get("student", {}), sizes.get("teacher", {}))
-    found += _grown(experiment)
-    found += about_gain(evaluations, differences, split)
-    found += about_training(evaluations, histories)
-    if not data.train.replayable:
-        text = "the training data can not be replayed (its own order or augmentation): resuming is not bit-identical"
-        cause, cure = "a DataLoader, or a Dataset with random transforms", "give the Dataset without them, and views"
-        found.append(Finding("not_replayable", "warning", text, {}, cause, cure))
-    if failed is not None:
-        found.append(Finding("export_failed", "error", failed.what, {}, "", failed.cure or ""))
-    return found
-
-
-def together(before: Sequence[Finding], later: Sequence[Finding]) -> list[dict[str, Any]]:
-    """All findings of a run in plain data; what is known better at its end is told once."""
-    known = {(one.code, one.evidence.get("role")) for one in later}
-    kept = [one for one in before if (one.code, one.evidence.get("role")) not in known]
-    return [one.to_dict() for one in ordered([*kept, *later])]
 
 
 def _splits(experiment: Experiment) -> list[Finding]:
@@ -396,11 +348,4 @@ def _terms(experiment: Experiment, teacher: Teacher, *, learned_only: bool = Fal
     return [one for one in found if one.severity == "error" or not learned_only]
 
 
-def _history(journal: Path) -> list[float]:
-    """The validation accuracy of each epoch; of segmentation the mean IoU."""
-    lines = [line["validation"] for line in Journal(journal).read()]
-    found = [line["mean_iou"] if "mean_iou" in line else line.get("accuracy") for line in lines]
-    return [one for one in found if one is not None]
-
-
-__all__ = ["after", "at_start", "before", "examine_recipe", "of_teacher", "refuse", "together"]
+__all__ = ["at_start", "before", "examine_recipe", "of_teacher", "refuse"]

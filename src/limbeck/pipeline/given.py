@@ -14,7 +14,7 @@ from limbeck.evaluation.latency import latency
 from limbeck.evaluation.sizes import file_bytes, gzip_bytes
 from limbeck.files import write_bytes
 from limbeck.pipeline import from_store
-from limbeck.pipeline.experiment import a_few
+from limbeck.pipeline.fits import a_few
 from limbeck.pipeline.looking import says
 from limbeck.pipeline.stages import Context
 from limbeck.store import Store

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from limbeck.data.batch import Batch
 from limbeck.data.batches import batches
 from limbeck.data.data import few_labels

@@ -16,8 +16,10 @@ from limbeck.errors import RecipeError
 from limbeck.files import Journal, read_json, write_json
 from limbeck.models.lookup import user_models
 from limbeck.objective.kept import check_kept, temperatures_read
+from limbeck.pipeline import storing
 from limbeck.pipeline.auto import TEMPERATURES
-from limbeck.pipeline.experiment import Experiment, check_fits, from_recipe, some_inputs
+from limbeck.pipeline.experiment import Experiment, from_recipe
+from limbeck.pipeline.fits import check_fits, some_inputs
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.rates import Pace, asking, disk, made, pace, precision_of, records, taught, trained
@@ -33,6 +35,7 @@ from limbeck.store.plan import ONLINE, Question, Rates, planned
 from limbeck.teachers import reading
 from limbeck.training.distributed import world
 from limbeck.training.memory import memory
+from limbeck.training.settings import Settings
 
 FILE = "plan.json"
 NOT_LINEAR = (
@@ -126,7 +129,9 @@ def plan(
     settings, split = trained(experiment.student), experiment.data.train
     if isinstance(split, LoaderSplit):
         reason = f"split '{split.name}' is a DataLoader: its samples have no address, so nothing can be stored of them"
-        return {"rates": None, "here": None, "given": None, "take": ONLINE, "reason": reason, "notes": []}
+        return _online(reason)
+    if experiment.task.dense:
+        return _online(_of_maps(experiment, numbers or Numbers()))
     seed, precision = experiment.seeds[0], precision_of(settings)
     paces = dict(paces or {})
     control = paces.get("control") or pace(experiment.student, split, seed)
@@ -158,6 +163,24 @@ def plan(
     }
 
 
+def _online(reason: str) -> dict[str, Any]:
+    """The plan where nothing can be stored, so that there is nothing to compare."""
+    return {"rates": None, "here": None, "given": None, "take": ONLINE, "reason": reason, "notes": []}
+
+
+def _of_maps(experiment: Experiment, numbers: Numbers) -> str:
+    """Why maps of logits are not stored, for the experiment's own numbers or others."""
+    views = numbers.views or _views(trained(experiment.student), numbers)
+    return storing.of_maps(experiment, views, samples=numbers.samples, classes=numbers.classes)
+
+
+def _views(settings: Settings, numbers: Numbers) -> int:
+    """How many views of each sample a store has, unless told otherwise."""
+    if settings.replay:
+        return settings.replay.views
+    return 1 if settings.views.identity else min(VIEWS, numbers.epochs or settings.epochs)
+
+
 def question(experiment: Experiment, numbers: Numbers | None = None) -> Question:
     """What an experiment asks of a teacher.
 
@@ -169,9 +192,10 @@ def question(experiment: Experiment, numbers: Numbers | None = None) -> Question
     split, objective, seeds = experiment.data.train, experiment.objective, len(experiment.seeds)
     samples, epochs = numbers.samples or len(split), numbers.epochs or settings.epochs
     classes = numbers.classes or len(experiment.data.classes)
-    kept = settings.replay.views if settings.replay else 1 if settings.views.identity else min(VIEWS, epochs)
-    views = numbers.views or kept
-    seen_once = settings.views.identity and split.replayable and not objective.reads_layers
+    views = numbers.views or _views(settings, numbers)
+    seen_once = (
+        settings.views.identity and split.replayable and not objective.reads_layers and not experiment.task.dense
+    )
     fits = 4 * samples * classes <= (memory() or math.inf)  # what was said, in memory
     layout, impossible = _layout(experiment, store, classes)
     if not split.replayable:

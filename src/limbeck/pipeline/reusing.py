@@ -20,7 +20,8 @@ from limbeck.losses import simkd
 from limbeck.models.reuse import ReusesClassifier, reuse_classifier
 from limbeck.objective import Objective, Scene, Term
 from limbeck.objective.places import Pair
-from limbeck.pipeline.experiment import Candidate, Experiment, some_inputs
+from limbeck.pipeline.experiment import Candidate, Experiment
+from limbeck.pipeline.fits import some_inputs
 from limbeck.teachers import ModuleTeacher, Teacher
 from limbeck.teachers.modules import ReorderedModule
 

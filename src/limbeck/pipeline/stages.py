@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.data.split import Split
 from limbeck.evaluation.dense.reading import Reading, read_teacher
@@ -16,12 +16,8 @@ from limbeck.files import read_tensors, sha256, write_json, write_tensors
 from limbeck.objective import Objective, Scene, bind
 from limbeck.objective.binding import layers_read
 from limbeck.outputs import Outputs
-from limbeck.pipeline.experiment import (
-    Candidate,
-    Experiment,
-    check_fits,
-    some_inputs,
-)
+from limbeck.pipeline.experiment import Candidate, Experiment
+from limbeck.pipeline.fits import check_fits, some_inputs
 from limbeck.pipeline.folder import Run, key_of
 from limbeck.store import Store
 from limbeck.teachers import Keeps, Teacher, reading

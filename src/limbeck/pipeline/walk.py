@@ -17,7 +17,8 @@ from limbeck.pipeline.auto import search
 from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.examine import at_start, of_teacher, refuse
-from limbeck.pipeline.experiment import Candidate, check_fits, check_metrics, some_inputs
+from limbeck.pipeline.experiment import Candidate
+from limbeck.pipeline.fits import check_fits, check_metrics, some_inputs
 from limbeck.pipeline.given import Given, check_says, take
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.modes import chain

@@ -12,7 +12,8 @@ from limbeck.files import read_tensors, sha256, write_tensors
 from limbeck.objective.mutual import Cohort, MutualObjective
 from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.examine import at_start, refuse
-from limbeck.pipeline.experiment import Candidate, Experiment, check_fits
+from limbeck.pipeline.experiment import Candidate, Experiment
+from limbeck.pipeline.fits import check_fits
 from limbeck.pipeline.folder import key_of
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.modes.chain import labeled

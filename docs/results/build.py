@@ -3,7 +3,7 @@
     python docs/results/build.py [--collect RUNS]
 
 ``--collect`` first copies ``summary.json``, ``run.json`` and ``sweep.json`` of the run folders in RUNS to this place,
-and for the page of stores what it tells of epochs beside them.
+and for the pages of stores and of aerial tiles what they tell beside them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from aerial_page import aerial, classes, ways
 from methods_page import methods
 from store_page import gap, reading, trained, verdict
 
@@ -45,6 +46,8 @@ def collect(runs: Path, into: Path) -> None:
                 shutil.copyfile(source, into / run.name / name)
         if run.name.startswith("store-") and (into / run.name / "summary.json").exists():
             (into / run.name / "trained.json").write_text(json.dumps(trained(run)) + "\n", encoding="utf-8")
+        if run.name.startswith("aerial-") and (into / run.name / "summary.json").exists():
+            (into / run.name / "classes.json").write_text(json.dumps(classes(run)) + "\n", encoding="utf-8")
 
 
 def results(folder: Path) -> list[str]:
@@ -236,6 +239,8 @@ MAKERS = {
     "losses": losses,
     "methods": methods,
     "gap": gap,
+    "aerial": aerial,
+    "ways": ways,
     "reading": reading,
 }
 

@@ -1,4 +1,4 @@
-"""The page's part on aerial tiles: each run's models on its test pictures, class by class, and the three ways to divide."""
+"""The page's part on aerial tiles: a run's models on its test pictures, class by class; the three ways to divide."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ def _drawn(summary: Mapping[str, Any]) -> list[str]:
     if not drawn or drawn["low"] is None:
         return []
     found = Interval(drawn["mean"], drawn["low"], drawn["high"], drawn["samples"])
-    return [f"- of the seed that ships, on the same {drawn['samples']} pictures: student minus control {_points(found)} "
-            "points, the interval being that of the draw of the pictures"]  # fmt: skip
+    text = f"- of the seed that ships, on the same {drawn['samples']} pictures: student minus control {_points(found)} "
+    return [f"{text}points, the interval being that of the draw of the pictures"]
 
 
 def _exports(summary: Mapping[str, Any]) -> list[str]:

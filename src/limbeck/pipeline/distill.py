@@ -14,11 +14,12 @@ from torch import nn
 from limbeck.data.data import Data
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
+from limbeck.data.scenes import SceneSplit
 from limbeck.data.views import Views
 from limbeck.doctor import Finding
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective, Term
-from limbeck.pipeline import from_store
+from limbeck.pipeline import from_store, pixels
 from limbeck.pipeline.examine import before
 from limbeck.pipeline.experiment import Candidate, Experiment, from_module
 from limbeck.pipeline.folder import Run
@@ -27,6 +28,8 @@ from limbeck.pipeline.run import conduct, finished
 from limbeck.pipeline.wish import StoreWish
 from limbeck.store import Store
 from limbeck.tasks.classification import classification_task
+from limbeck.tasks.segmentation import segmentation_task
+from limbeck.tasks.task import Task
 from limbeck.teachers import Ensemble, Teacher, as_teacher
 from limbeck.teachers.digest import weights_digest
 from limbeck.teachers.ensemble import fitted
@@ -50,7 +53,7 @@ def distill(
     control: bool = True,
     hard_labels: bool | None = None,
     export: Sequence[str] = ("onnx",),
-    metric: str = "accuracy",
+    metric: str | None = None,
     positive: str | None = None,
     specificity: float | None = None,
     teacher_normalization: Normalization | None = None,
@@ -61,6 +64,8 @@ def distill(
     """Distill a trained teacher into a student, train the student's control beside it, and write the evidence.
 
     Neither module is changed. Calling it again with the same arguments and folder goes on where it was stopped.
+    Data with masks are segmented: the models give logits ``[B, C, H, W]``; ``labels``, ``hard_labels``, ``positive``,
+    ``specificity`` and ``store`` are refused then.
 
     Args:
         teacher: a trained module, a function ``inputs -> logits``, a fitted scikit-learn classifier, an ``.onnx`` file,
@@ -78,7 +83,8 @@ def distill(
         control: train the control: the same student without the teacher.
         hard_labels: train the second control, from the teacher's hard labels; None: where samples lack labels.
         export: formats.
-        metric: that models are compared by, and epochs selected by if ``select`` is not given.
+        metric: that models are compared by, and epochs selected by if ``select`` is not given; None: ``accuracy``, or
+            ``mean_iou`` where pixels have labels.
         positive: name of the class that is looked for.
         specificity: share of the other samples to leave alone; the threshold for it is chosen on validation, and is
             written into the files that ship.
@@ -138,7 +144,7 @@ def planned(
     control: bool = True,
     hard_labels: bool | None = None,
     export: Sequence[str] = ("onnx",),
-    metric: str = "accuracy",
+    metric: str | None = None,
     positive: str | None = None,
     specificity: float | None = None,
     teacher_normalization: Normalization | None = None,
@@ -148,8 +154,8 @@ def planned(
 ) -> Experiment:
     """The experiment that a call from Python asks for, with its description; arguments as :func:`distill` has them."""
     data = data if isinstance(data, Data) else Data(data)
-    task = classification_task(data.classes, positive=positive, metric=metric, specificity=specificity)
-    chosen, wish = make_settings(**{"select": metric, **settings}), StoreWish.of(store)
+    task = _task(data, metric, positive, specificity)
+    chosen, wish = make_settings(**{"select": task.primary, **settings}), StoreWish.of(store)
     teacher = from_store.opened(teacher)
     if isinstance(teacher, Store):
         chosen = from_store.settled(teacher, chosen, settings)
@@ -168,7 +174,23 @@ def planned(
         task=task,
         store=wish,
     )
+    pixels.check(plan)
     return replace(plan, recipe={**_described(plan, teacher), "called": called})
+
+
+def _task(data: Data, metric: str | None = None, positive: str | None = None, specificity: float | None = None) -> Task:
+    """The task of data: their pixels have labels, or their samples."""
+    if not isinstance(data.train, SceneSplit):
+        return classification_task(
+            data.classes, positive=positive, metric=metric or "accuracy", specificity=specificity
+        )
+    for name, value in (("positive", positive), ("specificity", specificity)):
+        if value is not None:
+            raise RecipeError(
+                f"{name} is {value!r}, which is about one class against the others, and segmentation tells every class",
+                cure="leave it out",
+            )
+    return segmentation_task(data.classes, metric=metric or "mean_iou")
 
 
 def carried_out(plan: Experiment, run: str | Path | None, *, quiet: bool) -> Result:
@@ -216,7 +238,9 @@ def examine(
     if isinstance(teacher, Store):
         settings = from_store.settled(teacher, settings, ())
     plan = _experiment(teacher, student, data, _terms(objective), teacher_normalization, settings)
-    return before(replace(plan, labels=labels))
+    plan = replace(plan, labels=labels, task=_task(data))
+    pixels.check(plan)
+    return before(plan)
 
 
 def make_settings(**given: Any) -> Settings:

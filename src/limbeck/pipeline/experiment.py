@@ -148,6 +148,8 @@ class Experiment:
         """Whether the second control is trained."""
         if self.hard_labels is not None:
             return self.hard_labels
+        if self.task.dense:  # pixels without a label count for no term: it would be the control again
+            return False
         return self.labels is not None or self.data.train.labeled < len(self.data.train)
 
 

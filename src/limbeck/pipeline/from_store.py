@@ -84,6 +84,11 @@ def check(experiment: Experiment) -> None:
         return
     if experiment.store is not None:
         raise RecipeError("the teacher is a store already", cure="leave the store out")
+    if experiment.task.dense:
+        raise RecipeError(
+            "the teacher is a store, which keeps one row of logits for a view, and these data have masks",
+            cure="give the live teacher",
+        )
     layout, train = store.layout, experiment.data.train
     objectives = [auto.objective(point) for point in auto.points(experiment)] if experiment.search else []
     for objective in objectives or [experiment.objective]:

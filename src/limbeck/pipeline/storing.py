@@ -24,6 +24,7 @@ from limbeck.pipeline.keeping import AUTO, BUILT, READ, Keeping
 from limbeck.pipeline.stages import Context
 from limbeck.pipeline.wish import StoreWish
 from limbeck.store.build import Plan
+from limbeck.store.dense import cost_of_maps
 from limbeck.store.filling import BEGIN
 from limbeck.store.identity import differences, refuse
 from limbeck.store.layout import Layout
@@ -142,6 +143,11 @@ def check(context: Context) -> None:
     if not experiment.teachers:
         raise RecipeError("this run has no teacher whose outputs could be stored", cure="leave the store out")
     settings, data = _settings(experiment), experiment.data
+    if experiment.task.dense:
+        raise RecipeError(
+            f"teacher.store: {of_maps(experiment, settings.replay.views if settings.replay else 1)}",
+            cure="leave the store out: the live teacher is asked at every step",
+        )
     if not data.train.replayable:
         raise RecipeError(
             "the training data have an order or random transforms of their own, so no view of them can be stored",
@@ -162,6 +168,18 @@ def check(context: Context) -> None:
         now, there = (dict(one) for one in (plan.identity, Manifest.read(folder).identity))
         del now["teacher"], there["teacher"]  # it may be trained first
         refuse(folder, differences(there, now))
+
+
+def of_maps(experiment: Experiment, views: int, *, samples: int | None = None, classes: int | None = None) -> str:
+    """That maps of logits are not stored, and what they would cost.
+
+    Args:
+        experiment: whose samples are patches.
+        views: of each.
+        samples, classes: other numbers than the experiment's own.
+    """
+    data = experiment.data
+    return cost_of_maps(classes or len(data.classes), data.shape[1:], samples or len(data.train), views)
 
 
 def _settings(experiment: Experiment) -> Settings:
@@ -254,4 +272,4 @@ def _there(folder: Path, wish: StoreWish) -> Layout | None:
     return layout
 
 
-__all__ = ["Anyone", "Keeping", "as_kept", "check", "kept"]
+__all__ = ["Anyone", "Keeping", "as_kept", "check", "kept", "of_maps"]

@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from limbeck.data.data import few_labels
+from limbeck.data.scenes import SceneSplit
 from limbeck.data.split import Split
 from limbeck.errors import RecipeError
+from limbeck.evaluation.dense.reading import read_teacher
 from limbeck.evaluation.predict import predict
 from limbeck.files import write_json
 from limbeck.outputs import Outputs
@@ -23,7 +24,7 @@ from limbeck.pipeline.auto import lasting
 from limbeck.pipeline.experiment import Candidate, Experiment
 from limbeck.pipeline.modes.heard import Heard
 from limbeck.pipeline.stages import Context, Trained, listen, train
-from limbeck.teachers import ModuleTeacher
+from limbeck.teachers import Ensemble, ModuleTeacher
 
 ENSEMBLE = "ensemble"  # of all generations
 
@@ -83,22 +84,28 @@ def direct(experiment: Experiment) -> Candidate:
 
 
 def together(
-    context: Context, trained: Mapping[str, Sequence[Trained]], teacher_says: Mapping[str, Tensor]
+    context: Context, trained: Mapping[str, Sequence[Trained]], teacher_says: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Score the mean prediction of all generations, the student of each seed being the last of them."""
     experiment, found = context.experiment, []
     earlier = [trained[role][0] for role, _, _ in experiment.between]
     for student in trained["student"]:
-        said = {}
-        for name, split in context.splits.items():
-            each = [predict(one.module(), one.candidate.preparation, split)[0] for one in [*earlier, student]]
-            mean = Outputs.ensemble(torch.stack(each), torch.full((len(each),), 1 / len(each)))
-            said[name] = (mean.logits, split.targets)
+        said = {name: _mean([*earlier, student], split) for name, split in context.splits.items()}
         scores = experiment.task.score(said, context.splits, experiment.data.classes, teacher_says)
         whole = {"epoch": None, **scores}
         found.append({"role": ENSEMBLE, "seed": student.seed, "selected": whole, "last": whole})
         write_json(context.run.path / "evaluation" / f"{ENSEMBLE}-seed{student.seed}.json", found[-1])
     return found
+
+
+def _mean(models: Sequence[Trained], split: Split) -> Any:
+    """The mean prediction of models on a split, as the task scores it; of pixels window by window, none kept."""
+    if isinstance(split, SceneSplit):
+        each = [ModuleTeacher(one.module(), one.candidate.preparation) for one in models]
+        return read_teacher(Ensemble(each), split)
+    logits = [predict(one.module(), one.candidate.preparation, split)[0] for one in models]
+    mean = Outputs.ensemble(torch.stack(logits), torch.full((len(logits),), 1 / len(logits)))
+    return mean.logits, split.targets
 
 
 __all__ = ["ENSEMBLE", "between", "budget", "check", "direct", "labeled", "together"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from limbeck.errors import LimbeckError
-from limbeck.outputs import Outputs
 from limbeck.pipeline.experiment import Candidate, Experiment
 from limbeck.pipeline.keeping import Keeping
 from limbeck.teachers import Recorded, Teacher
@@ -18,7 +18,7 @@ class Heard:
     """A teacher, what it said about each split, the digest of its weights (empty: not known), and its store."""
 
     teacher: Teacher
-    says: Mapping[str, Outputs]
+    says: Mapping[str, Any]
     digest: str
     kept: Keeping | None = None
 
@@ -31,7 +31,7 @@ class Heard:
             return self.kept.teacher()
         logits_only = not experiment.objective.reads_layers
         once = settings.views.identity and experiment.data.train.replayable and "train" in self.says
-        if once and logits_only:
+        if once and logits_only and not experiment.task.dense:  # of regions labels are kept, and no logits
             return Recorded(self.says["train"])
         precision = choose(settings.device, settings.precision, fast=settings.fast)
         return self.teacher.placed(precision.place)

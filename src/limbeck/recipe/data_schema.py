@@ -47,7 +47,9 @@ class SplitsSpec(Part):
 
 
 Byte = Annotated[int, Field(ge=0, le=255)]
-Color = Annotated[str, Field(pattern="^#?[0-9a-fA-F]{6}$")] | Byte | Annotated[list[Byte], Field(min_length=3, max_length=3)]
+Hex = Annotated[str, Field(pattern="^#?[0-9a-fA-F]{6}$")]
+Triple = Annotated[list[Byte], Field(min_length=3, max_length=3)]
+Color = Hex | Byte | Triple
 
 _HOMES = {
     "mnist": "MNIST/raw",
@@ -73,6 +75,7 @@ class DataSpec(Part):
         "image_folder",
         "image_csv",
         "segmentation_folder",
+        "segmentation_digits",
     ] = "digits"
     root: LocalPath | None = Field(default=None, description="folder of the data sets, or of the pictures")
     path: LocalPath | None = Field(default=None, description="an .npz file, for arrays")

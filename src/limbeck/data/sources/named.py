@@ -14,6 +14,7 @@ from limbeck.data.data import Data, Share
 from limbeck.data.duplicates import notes as copies
 from limbeck.data.normalization import Normalization
 from limbeck.data.sources.cifar import read_cifar
+from limbeck.data.sources.composed import compose
 from limbeck.data.sources.idx import read_mnist
 from limbeck.data.sources.masks import Masked, load_masked
 from limbeck.data.sources.pictures import Images, load_images
@@ -38,7 +39,8 @@ def load(
     Args:
         source: ``digits`` (scikit-learn's, 8×8), ``mnist``, ``fashion_mnist``, ``cifar10``, ``cifar100`` (torchvision's
             folders in ``root``), ``arrays`` (``.npz``), ``image_folder`` (pictures under ``root``),
-            ``image_csv`` (and a table), ``segmentation_folder`` (pictures and masks under ``root``).
+            ``image_csv`` (and a table), ``segmentation_folder`` (pictures and masks under ``root``),
+            ``segmentation_digits`` (pictures composed of scikit-learn's digits, with masks).
         root: folder of the data sets, or of the pictures.
         path: the file of ``arrays``.
         validation: fraction or count of training samples to set aside; a default for each source.
@@ -69,6 +71,7 @@ def load(
         "image_folder": lambda: load_images(Images(root, **_keys(Images, images))),
         "image_csv": lambda: load_images(Images(root, **_keys(Images, images)), table=True),
         "segmentation_folder": lambda: _masked(root, seed, shares, images),
+        "segmentation_digits": lambda: compose(seed),
     }
     if source not in sources:
         raise RecipeError(f"data.source is '{source}'{nearest(source, sources)}", cure=f"known: {', '.join(sources)}")

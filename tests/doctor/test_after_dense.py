@@ -10,6 +10,7 @@ import torch
 from limbeck.doctor.after import about_gain, about_predictions, about_training
 from limbeck.doctor.chance import knowledge
 from limbeck.evaluation.dense.measures import measure
+from limbeck.evaluation.dense.tally import margins
 
 CLASSES = ["land", "road", "water"]
 GOOD = [[900, 50, 50], [20, 160, 20], [20, 20, 160]]
@@ -20,7 +21,9 @@ NO_WATER = [[900, 100, 0], [20, 180, 0], [150, 50, 0]]
 def scored(table: list[list[int]], spread: float | None = 0.05) -> dict[str, Any]:
     """As ``segmentation`` and ``intervals`` give it, as far as it is read here."""
     counts = torch.tensor(table).double()
-    found: dict[str, Any] = {name: float(measure(name, counts)) for name in ("mean_iou", "pixel_accuracy", "mean_dice")}
+    found: dict[str, Any] = {
+        name: float(measure(name, margins(counts))) for name in ("mean_iou", "pixel_accuracy", "mean_dice")
+    }
     found |= {"confusion": table, "pixels": int(counts.sum()), "samples": 4, "loss": 0.5}
     if spread is not None:
         middle = found["mean_iou"]

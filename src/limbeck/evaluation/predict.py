@@ -50,15 +50,25 @@ def predict(
         for batch in _batches(split, batch_size, shared):
             inputs = batch.inputs.to(device)
             inputs = inputs if normalization is None else normalization(inputs)
-            outputs, channels_last = _forward(module, inputs, channels_last)
+            outputs, channels_last = forwarded(module, inputs, channels_last)
             logits.append(Outputs.of(outputs).logits.float().cpu())
             targets.append(batch.target)
     joined = partial(_joined, there=shared and split.addressed)
     return finite(joined(logits), split.name), joined(targets, like=torch.int64)
 
 
-def _forward(module: nn.Module, inputs: Tensor, channels_last: bool) -> tuple[Any, bool]:
-    """What a module gives, and whether it took images channels-last: faster on the CPU, but ``view`` refuses that."""
+def forwarded(module: nn.Module, inputs: Tensor, channels_last: bool) -> tuple[Any, bool]:
+    """What a module gives, and whether it took images channels-last: faster on the CPU, but ``view`` refuses that.
+
+    Args:
+        module: is asked.
+        inputs: ``[B, …]``.
+        channels_last: try it.
+
+    Example:
+        >>> forwarded(nn.Flatten(), torch.zeros(1, 2, 2, 2), True)[0].shape
+        torch.Size([1, 8])
+    """
     if channels_last and inputs.ndim == 4:
         try:
             return module(inputs.contiguous(memory_format=torch.channels_last)), True

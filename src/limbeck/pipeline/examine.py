@@ -146,7 +146,7 @@ def of_teacher(experiment: Experiment, teacher: Teacher, said: Any) -> list[Find
     """
     data, found = experiment.data, list[Finding]()
     if isinstance(said, Reading):
-        counts = said.tally.confusion.sum(0)
+        counts = said.tally.confusion
         found += constant(counts, "teacher", "validation", data.classes, unit="pixels")
         found += near_chance(counts, "teacher", "validation", unit="pixels")
         return [*found, *_terms(experiment, teacher)]

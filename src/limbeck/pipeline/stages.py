@@ -11,6 +11,7 @@ from torch import nn
 
 from limbeck.data.split import Split
 from limbeck.evaluation.dense.reading import Reading, read_teacher
+from limbeck.evaluation.dense.tally import FORMAT
 from limbeck.evaluation.predict import ask
 from limbeck.files import read_tensors, sha256, write_json, write_tensors
 from limbeck.objective import Objective, Scene, bind
@@ -170,14 +171,16 @@ def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher
     splits, stage = context.splits, f"models/{role}_outputs"
     if isinstance(teacher, Store):  # which keeps the training split in its views
         return {name: teacher.says(name, split) for name, split in splits.items() if name != "train"}
+    listening: Any = read_teacher if context.experiment.task.dense else ask
     if not digest or not all(split.replayable for split in splits.values()):
-        return {name: ask(teacher, split, shared=True) for name, split in splits.items()}
-    key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}])
+        return {name: listening(teacher, split, shared=True) for name, split in splits.items()}
+    form = [FORMAT] if context.experiment.task.dense else []
+    key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}, *form])
     folder = context.run.path / stage
     if context.experiment.task.dense:
         if context.run.done(stage, key) is None:
             for name, split in splits.items():
-                write_tensors(folder / f"{name}.safetensors", read_teacher(teacher, split).tensors())
+                write_tensors(folder / f"{name}.safetensors", listening(teacher, split, shared=True).tensors())
             context.run.complete(stage, key, {}, [f"{name}.safetensors" for name in splits])
         return {name: Reading.of(read_tensors(folder / f"{name}.safetensors")[0]) for name in splits}
     if context.run.done(stage, key) is None:

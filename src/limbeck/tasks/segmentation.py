@@ -50,8 +50,8 @@ def segmentation_task(classes: Sequence[str] = (), *, metric: str = "mean_iou") 
 
 
 def hear(module: nn.Module, preparation: Any, split: SceneSplit, *, shared: bool = False) -> Reading:
-    """Ask a module about every region of a split; of several processes each asks about all of them."""
-    return read_module(module, preparation, split)
+    """Ask a module about every region of a split; ``shared``: each of several processes asks about some of them."""
+    return read_module(module, preparation, split, shared=shared)
 
 
 def score(

@@ -17,7 +17,8 @@ from torch import nn
 
 from limbeck.compress import predict_images
 from limbeck.compress.onnx import compare, export_onnx, run_onnx
-from limbeck.compress.predict import open_onnx, read_image
+from limbeck.compress.opening import open_onnx
+from limbeck.compress.predict import read_image
 from limbeck.compress.use import Use
 from limbeck.data import Normalization, Split
 from limbeck.data.pictures import Frame

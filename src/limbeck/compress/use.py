@@ -15,6 +15,7 @@ _VALUES = {
 _RESIZE = {
     "whole": "whole picture, bilinear",
     "crop": "largest centered part of the input's aspect, bilinear",
+    "windows": "none: it is looked at in overlapping windows, whose probabilities are blended",
 }
 
 
@@ -23,7 +24,8 @@ class Use:
     """What a file's metadata say besides its classes and shape.
 
     Args:
-        fit: how pictures were brought to the input's size: ``whole`` (squeezed) or ``crop`` (largest centered part).
+        fit: how pictures were brought to the input's size: ``whole`` (squeezed), ``crop`` (largest centered part), or
+            ``windows`` (not at all: the model sees them part by part).
         range: of the inputs: ``bytes`` (divided by 255), ``unit`` (floats in [0, 1]) or ``raw`` (any other floats).
         positive: the declared positive class.
         threshold: on its probability, in float64 of float32 logits: a sample at or above it is called positive.

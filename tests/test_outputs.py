@@ -15,12 +15,22 @@ from limbeck.outputs import Outputs, Top
 Z = torch.tensor([[1.0, 2.0]])
 
 
-@pytest.mark.parametrize("value", [Z, {"logits": Z, "loss": 0}, SimpleNamespace(logits=Z), Outputs(Z)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        Z,
+        {"logits": Z, "loss": 0},
+        {"out": Z, "aux": Z + 1},
+        {"logits": Z, "out": Z + 1},
+        SimpleNamespace(logits=Z),
+        Outputs(Z),
+    ],
+)
 def test_logits_are_found_in_what_models_return(value: object) -> None:
     assert Outputs.of(value).logits is Z
 
 
-@pytest.mark.parametrize("value", [None, (Z, Z), {"out": Z}, {"logits": [1.0]}, SimpleNamespace(scores=Z), 3.0])
+@pytest.mark.parametrize("value", [None, (Z, Z), {"aux": Z}, {"logits": [1.0], "out": Z}, SimpleNamespace(out=Z), 3.0])
 def test_what_holds_no_logits_is_refused_by_its_type(value: object) -> None:
     with pytest.raises(ModelError, match=f"{type(value).__name__}.*no logits"):
         Outputs.of(value)

@@ -104,19 +104,29 @@ class Outputs:
     def of(cls, value: Any) -> Outputs:
         """Read what a model returned: a tensor, a mapping or object with ``logits``, or Outputs.
 
+        A mapping without ``logits`` is asked for ``out``, as torchvision's segmentation models call them. What else is
+        in it, such as ``aux``, is left alone; a term reads it as layer ``[aux]``.
+
         Raises:
             ModelError: if no logits can be found in it.
+
+        Example:
+            >>> Outputs.of({"aux": torch.ones(1, 2), "out": torch.zeros(1, 2)}).logits
+            tensor([[0., 0.]])
         """
         if isinstance(value, Outputs):
             return value
         if isinstance(value, Tensor):
             return cls(value)
-        logits = value.get("logits") if isinstance(value, Mapping) else getattr(value, "logits", None)
+        if isinstance(value, Mapping):
+            logits = next((value[key] for key in ("logits", "out") if value.get(key) is not None), None)
+        else:
+            logits = getattr(value, "logits", None)
         if isinstance(logits, Tensor):
             return cls(logits)
         raise ModelError(
             f"the model returned {type(value).__name__}, which holds no logits",
-            cure="return a tensor of logits [B, C], or a mapping or object with a 'logits' tensor",
+            cure="return a tensor of logits [B, C] or [B, C, H, W], or a mapping or object with a 'logits' tensor",
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Models by name, from a closed set of namespaces: ``limbeck/…``, ``torchvision/…``, ``timm/…``, ``user/…``."""
+"""Models by name, from a closed set of namespaces: ``limbeck``, ``torchvision``, ``timm``, ``smp`` and ``user``."""
 
 from limbeck.models.lookup import build, user_models
 from limbeck.models.mobile import CifarMobileNetV2, CifarShuffleNetV2

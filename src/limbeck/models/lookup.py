@@ -21,6 +21,7 @@ from limbeck.models import small
 from limbeck.models.cifar import CIFAR
 from limbeck.models.heads import replace_head
 from limbeck.models.published import with_published_weights
+from limbeck.models.segmenters import of_smp, of_torchvision, torchvision_segmenters
 from limbeck.models.unet import UNet
 
 _LIMBECK: dict[str, Callable[..., nn.Module]] = {
@@ -32,7 +33,7 @@ _LIMBECK: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
     **CIFAR,
 }
-_NAMESPACES = ("limbeck", "torchvision", "timm", "user")
+_NAMESPACES = ("limbeck", "torchvision", "timm", "smp", "user")
 UserModels = Mapping[str, Callable[..., nn.Module]]
 
 
@@ -49,7 +50,8 @@ def build(
     """Build the model called ``name`` with initial weights that depend on ``seed`` only.
 
     Args:
-        name: ``namespace/model``, such as ``limbeck/mlp_784``, ``torchvision/resnet18``, ``timm/resnet18``.
+        name: ``namespace/model``, such as ``limbeck/mlp_784``, ``torchvision/resnet18``, ``timm/resnet18``, and for
+            masks ``limbeck/unet``, ``torchvision/fcn_resnet50``, ``smp/fpn``.
         input_shape: shape of one input, ``(C, H, W)``.
         classes: number of logits.
         options: keyword arguments of the architecture, such as ``{"width": 8}``.
@@ -69,7 +71,7 @@ def build(
     if namespace not in _NAMESPACES or not model:
         raise ModelError(
             f"model '{name}' is in no known namespace{nearest(namespace, _NAMESPACES)}",
-            cure="write one of limbeck/…, torchvision/…, timm/…, or user/… with --models FILE",
+            cure="write one of limbeck/…, torchvision/…, timm/…, smp/…, or user/… with --models FILE",
         )
     if pretrained and namespace in {"limbeck", "user"}:
         raise ModelError(f"model '{name}' has no published weights", cure="set weights: FILE instead of pretrained")
@@ -78,6 +80,7 @@ def build(
         "user": partial(_own, user=user or {}),
         "torchvision": _torchvision,
         "timm": _timm,
+        "smp": of_smp,
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -136,14 +139,16 @@ def _own(
 def _torchvision(model: str, input_shape: tuple[int, ...], classes: int, pretrained: bool) -> Callable[..., nn.Module]:
     from torchvision import models
 
-    names = models.list_models(module=models)
-    if model not in names:
-        raise ModelError(f"torchvision has no model '{model}'{nearest(model, names)}")
+    names, dense = models.list_models(module=models), torchvision_segmenters()
+    if model not in (*names, *dense):
+        raise ModelError(f"torchvision has no model '{model}'{nearest(model, [*names, *dense])}")
     if input_shape[0] != 3:
         raise ModelError(
             f"torchvision/{model} takes images of 3 channels, found inputs of shape {tuple(input_shape)}",
-            cure="set data.channels: 3, or use timm/…, whose models take any number of channels",
+            cure="set data.channels: 3, or use timm/…, or for masks smp/…, whose models take any number of channels",
         )
+    if model in dense:
+        return of_torchvision(model, classes, pretrained)
     if not pretrained:
         return partial(models.get_model, model, num_classes=classes)
 

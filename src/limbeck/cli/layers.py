@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BATCH = 2  # so that what is not stacked by samples is seen
 LARGEST = 2**26  # numbers in an input, past which a size was mistyped
 
-ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help="limbeck/…, torchvision/…, timm/… or user/….")]
+ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help="limbeck/…, torchvision/…, timm/…, smp/… or user/….")]
 Input = Annotated[str, typer.Option("--input", "-i", metavar="CxHxW", help="Shape of one input, such as 3x224x224.")]
 Options = Annotated[
     list[str] | None, typer.Option("--options", metavar="KEY=VALUE", help="An argument of the model; repeatable.")

@@ -248,7 +248,7 @@ def _published(experiment: Experiment) -> list[Finding]:
     for role, spec, candidate in [*pairs, ("student", asked.get("student", {}), experiment.student)]:
         if isinstance(candidate, Candidate) and isinstance(spec, Mapping) and spec.get("pretrained"):
             given = candidate.preparation.normalization
-            published = published_normalization(candidate.name, len(given.mean))
+            published = published_normalization(candidate.name, len(given.mean), candidate.options)
             found += unlike_published(given, published, role, candidate.name)
     return found
 

@@ -303,7 +303,7 @@ def _preparation(spec: Mapping[str, Any], data: Data) -> tuple[Preparation, str 
     elif given:
         normalization = Normalization.from_dict(given)
     elif spec["pretrained"]:
-        published = published_normalization(spec["model"], data.shape[0])
+        published = published_normalization(spec["model"], data.shape[0], spec["options"])
         if published is not None:
             normalization = published
             note = f"the inputs of {spec['model']} are normalized as its published weights were trained: {published}"

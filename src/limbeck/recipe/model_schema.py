@@ -82,7 +82,7 @@ def _named(value: Any) -> Any:
 class ModelSpec(Part):
     """A model by name, and its training."""
 
-    model: ModelName = Field(description="limbeck/…, torchvision/…, timm/… or user/… (with --models FILE)")
+    model: ModelName = Field(description="limbeck/…, torchvision/…, timm/…, smp/… or user/… (with --models FILE)")
     options: Options = Field(default={}, description="keyword arguments of the architecture")
     pretrained: bool = False
     weights: WeightsFile | None = Field(default=None, description="a file: taken as it is, or the start of a transfer")
@@ -128,7 +128,7 @@ class TeacherSpec(ModelSpec):
     """The teacher: a model, trained here or with weights, or an ONNX file as it is."""
 
     model: ModelName | None = Field(  # type: ignore[assignment]
-        default=None, description="limbeck/…, torchvision/…, timm/… or user/…; an .onnx file needs none"
+        default=None, description="limbeck/…, torchvision/…, timm/…, smp/… or user/…; an .onnx file needs none"
     )
     weights: TeacherFile | None = Field(default=None, description="a file: taken as it is, or the start of a transfer")
     class_order: list[ClassName] | None = Field(

@@ -13,9 +13,11 @@ _NAMES = {
     "limbeck": r"[a-z][a-z0-9_]{0,79}",
     "torchvision": r"[a-z][a-z0-9_]{0,79}",
     "timm": r"[a-z][a-z0-9_]{0,79}(\.[a-z0-9_]{1,79})?",
+    "smp": r"[a-z][a-z0-9_]{0,79}",
     "user": r"[A-Za-z][A-Za-z0-9_]{0,79}",
 }
-# Keyword arguments of torchvision and timm that read files or fetch weights, or that limbeck gives itself.
+# Keyword arguments of torchvision and timm that read files or fetch weights, or that limbeck gives itself. Those of
+# segmentation_models_pytorch are refused where the model is built: a user's own may have an "activation".
 _NOT_OPTIONS = {
     "cache_dir", "checkpoint_path", "classes", "features_only", "in_chans", "input_shape", "num_classes", "pretrained",
     "pretrained_cfg", "pretrained_cfg_overlay", "scriptable", "weights", "weights_backbone",

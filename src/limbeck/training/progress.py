@@ -20,7 +20,7 @@ class Reporter(Protocol):
         """A batch is done: ``epoch`` from 1, ``done`` batches and ``samples`` samples of it."""
 
     def epoch(self, line: Mapping[str, Any]) -> None:
-        """An epoch is done; ``line`` is what the journal keeps of it."""
+        """An epoch is done; ``line`` is what the journal keeps of it, and ``select``, the metric that is selected by."""
 
     def end(self) -> None:
         """The training is over, or was stopped."""
@@ -117,18 +117,30 @@ def reporter(*, quiet: bool = False) -> Reporter:
 
 
 def epoch_text(line: Mapping[str, Any], epochs: int) -> str:
-    """One epoch in words; the validation metric is accuracy, or the one that was asked for.
+    """One epoch in words, with the validation metric that the epoch is selected by.
 
     Example:
         >>> line = {"epoch": 2, "train": {"loss": 0.5}, "validation": {"accuracy": 0.91}, "samples_per_second": 1200.0}
         >>> epoch_text(line, 10)
         '2/10  loss 0.500  validation accuracy 91.00 %  1,200 samples/s'
+        >>> line |= {"validation": {"loss": 0.4, "pixel_accuracy": 0.9, "mean_iou": 0.6}, "select": "mean_iou"}
+        >>> epoch_text(line, 10)
+        '2/10  loss 0.500  validation mean IoU 60.00 %  1,200 samples/s'
     """
     speed = f"{line['samples_per_second']:,.0f} samples/s"
     return f"{line['epoch']}/{epochs}  loss {line['train']['loss']:.3f}{_validation(line)}  {speed}"
 
 
 def _validation(line: Mapping[str, Any]) -> str:
-    asked = [name for name in line["validation"] if name not in ("loss", "accuracy")] or ["accuracy"]
-    value = line["validation"].get(asked[0])
-    return "" if value is None else f"  validation {asked[0].replace('_', ' ')} {100 * value:.2f} %"
+    found = line["validation"]
+    name = line.get("select", "accuracy")
+    if name not in found:
+        name = next((other for other in found if other not in ("loss", "accuracy")), "accuracy")
+    value = found.get(name)
+    told = name.replace("_", " ").replace("iou", "IoU")
+    if value is None:
+        return ""
+    return f"  validation {told} {value:.4f}" if name == "loss" else f"  validation {told} {100 * value:.2f} %"
+
+
+__all__ = ["Bars", "Lines", "Reporter", "Silent", "epoch_text", "reporter"]

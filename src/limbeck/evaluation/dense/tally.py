@@ -14,14 +14,14 @@ from torch import Tensor
 from limbeck.data.scenes import IGNORED
 
 FORMAT = 2  # of :meth:`Tally.tensors`
-STEPS = 16  # bins from one power of 2 to the next
-OCTAVES = 24  # from 1/2 down to 2^-25, and from 1/2 up to 1 - 2^-25
+STEPS = 64  # bins from one power of 2 to the next
+OCTAVES = 20  # from 1/2 down to 2^-21, and from 1/2 up to 1 - 2^-21
 SIDE = OCTAVES * STEPS
 BINS = 2 * SIDE  # of a class's scores; an edge lies at probability 1/2
 CONFIDENCES = 15  # bins of the most probable class's probability
 _LEAST = 1e-12  # probability that a loss is computed of
 _SHIFT = 23 - STEPS.bit_length() + 1  # bits of a float32 that are left out of account
-_FIRST = (127 - OCTAVES - 1) << (23 - _SHIFT)  # what is left of 2^-25
+_FIRST = (127 - OCTAVES - 1) << (23 - _SHIFT)  # what is left of the lowest edge
 
 
 @dataclass
@@ -166,9 +166,9 @@ def binned(probabilities: Tensor) -> Tensor:
     """The bin of each probability, int32 of the same shape, from 0 to BINS - 1.
 
     Bins hold their upper edge and not their lower one, so that those above the middle hold what is above 1/2. From 1/2
-    down an octave has 16 bins of equal length, and so has the distance to 1 from 1/2 up: the odds change by at most
-    a sixteenth within a bin. Edges are numbers that float32 has, and both a score and its distance to 1 above 1/2 are
-    exact: no score falls on the wrong side.
+    down an octave has 64 bins of equal length, and so has the distance to 1 from 1/2 up: from one edge to the next
+    they change by less than 2 %. A score's distance to 1 above 1/2 is exact in float32, and so is everything else here:
+    no score falls on the wrong side of an edge.
 
     Example:
         >>> binned(torch.tensor([0.0, 0.5, 0.5000001, 1.0])).tolist() == [0, BINS // 2 - 1, BINS // 2, BINS - 1]
@@ -176,7 +176,7 @@ def binned(probabilities: Tensor) -> Tensor:
     """
     scores = probabilities.float()
     above = scores > 0.5
-    bits = torch.minimum(scores, 1 - scores).view(torch.int32)
+    bits = torch.minimum(scores, 1 - scores).abs_().view(torch.int32)  # a blend may round to more than 1
     place = (((bits - (~above).int()) >> _SHIFT) - _FIRST).clamp_(0, SIDE - 1)
     return place + above.int() * (BINS - 1 - 2 * place)
 

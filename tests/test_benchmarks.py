@@ -104,7 +104,7 @@ def test_losses() -> None:
     found = {one["loss"]: one for one in result["losses"]}
     assert sorted([*found, *result["left_out"]]) == sorted(TABLE)  # none is forgotten
     for name, one in found.items():
-        teacher = 0 if name in ("cross_entropy", "teacher_free") else 1
+        teacher = 0 if name in ("cross_entropy", "focal", "teacher_free") else 1
         assert one["forwards"] == {"student": 1, "teacher": teacher}, name  # no second one for the features
         assert one["without"] == ("teacher" if teacher else "student")
         assert one["with_ms"] > 0

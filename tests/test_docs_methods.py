@@ -62,8 +62,12 @@ def test_a_row_says_what_the_loss_declares(name: str) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_an_objective_is_one(block: str) -> None:
-    models = {"teacher": {"model": "limbeck/mlp_784"}, "student": {"model": "limbeck/mlp_784"}}
-    asked = Recipe.parse({"data": {"source": "digits"}, **models, **read_text(block).data}).to_dict()["objective"]
+    given = read_text(block).data
+    of_pixels = any(name in TABLE and declared(TABLE[name]).dense for name in given["objective"])
+    net, task = ("unet", "segmentation") if of_pixels else ("mlp_784", "classification")
+    models = {role: {"model": f"limbeck/{net}"} for role in ("teacher", "student")}
+    data = {"source": "segmentation_folder", "root": "."} if of_pixels else {"source": "digits"}
+    asked = Recipe.parse({"data": data, "task": task, **models, **given}).to_dict()["objective"]
     Objective.from_recipe(Objective.from_recipe(asked).to_recipe())
 
 

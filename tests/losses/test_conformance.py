@@ -69,7 +69,7 @@ def test_a_failure_names_property_and_numbers() -> None:
     half.compares = losses.Compares(equal=0.0)  # type: ignore[attr-defined]
     with pytest.raises(ConformanceError) as error:
         check(half)
-    assert "loss 'half' fails 1 of 28 properties" in str(error.value)
+    assert "loss 'half' fails 1 of 30 properties" in str(error.value)
     assert "equal: values at student = teacher, 0.5, and the stated differ by 0.5" in str(error.value)
 
 
@@ -309,6 +309,10 @@ PLANTED: list[tuple[Any, str, dict[str, Any]]] = [
     (mean_over_classes, "grouped", {"grouped": True}),
     (kl, "largest_only", {"largest": True}),
     (compiles_otherwise, "compiled", {}),
+    (masked_after, "ignored", {"dense": True}),
+    (mask_ignored, "ignored", {"dense": True}),
+    (kl_by(lambda z: torch.log_softmax(z, 2)), "pixels", {"dense": True, "pixels": True}),
+    (losses.cwd, "pixels", {"dense": True, "pixels": True}),
 ]  # fmt: skip
 
 

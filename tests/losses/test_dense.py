@@ -179,7 +179,7 @@ def test_what_is_declared() -> None:
     assert {name: declared(TABLE[name]) for name in LOSSES} == {
         "cwd": Compares("logits", weight=3.0, equal=0.0, invariant=("shift",), classes=1, dense=True),
         "pairwise": Compares("last_stage", same=False, weight=0.5, equal=0.0, invariant=("scale",)),
-        "pixel_kl": Compares("logits", weight=10.0, equal=0.0, invariant=("shift",), dense=True),
+        "pixel_kl": Compares("logits", weight=10.0, equal=0.0, invariant=("shift",), dense=True, pixels=True),
     }
 
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from limbeck.conformance.subject import BATCH, Given, Outcome, Subject, differs, finite, largest
+from limbeck.losses.shapes import UNLABELED
 
 EXACT = 1e-9
 KEPT = torch.tensor([True, False, True, True, False, True])
+CUT = slice(1, 3)  # rows of a map
 
 
 def takes_mask(subject: Subject) -> Iterator[str]:
@@ -157,9 +159,51 @@ def joined(subject: Subject) -> Iterator[str]:
                 yield f"gradients in one process and gathered {said}"
 
 
+def ignored(subject: Subject) -> Iterator[str]:
+    """Of dense logits, a masked pixel changes nothing, whatever it and its label hold, and gets no gradient."""
+    if not subject.places or "mask" not in subject.takes:
+        return
+    given = subject.given()
+    kept = torch.arange(given.target.numel()).reshape(given.target.shape) % 3 > 0
+    expected = subject.outcome(replace(given, mask=kept))
+    for name, content in (("1e4", 1e4), ("NaN", float("nan")), ("inf", float("inf"))):
+        sent = given.map(lambda one, c=content: torch.where(kept.unsqueeze(1), one, c))  # type: ignore[misc]
+        found = subject.outcome(replace(sent, target=torch.where(kept, given.target, UNLABELED), mask=kept))
+        if said := finite(found):
+            yield f"masked pixels hold {name}: {said}"
+            continue
+        if said := differs(found.value, expected.value, EXACT):
+            yield f"masked pixels hold {name}: values with their own content and this one {said}"
+        for one, other in zip(found.student, expected.student, strict=True):
+            if said := differs(one, other, EXACT):
+                yield f"masked pixels hold {name}: gradients with their own content and this one {said}"
+            if largest([one * ~kept.unsqueeze(1)]) > 0:
+                yield f"masked pixels hold {name}: they get a gradient, expected 0"
+
+
+def pixels(subject: Subject) -> Iterator[str]:
+    """A part of a map has the values and gradients that it has in the whole, if the loss says so."""
+    if not (subject.compares.pixels and subject.places):
+        return
+    given = subject.given()
+    whole, part = subject.outcome(given), subject.outcome(_cropped(given))
+    if whole.value.shape != given.target.shape:
+        yield f"it says pixels=True and returns {tuple(whole.value.shape)}, expected {tuple(given.target.shape)}"
+        return
+    if said := differs(part.value, whole.value[:, CUT], EXACT):
+        yield f"values of a part of a map and of the whole {said}"
+    for one, other in zip(part.student, whole.student, strict=True):
+        if said := differs(one, other[:, :, CUT], EXACT):
+            yield f"gradients of a part of a map and of the whole {said}"
+
+
+def _cropped(given: Given) -> Given:
+    return replace(given.map(lambda one: one[:, :, CUT]), target=given.target[:, CUT])
+
+
 def _split(given: Given, sizes: tuple[int, ...]) -> list[Given]:
     ends = torch.tensor(sizes).cumsum(0).tolist()
     return [given.rows(slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
 
 
-CHECKS = (takes_mask, masked, all_masked, unlabeled, order, twice, chunks, joined)
+CHECKS = (takes_mask, masked, all_masked, unlabeled, order, twice, chunks, joined, ignored, pixels)

@@ -112,8 +112,8 @@ class Subject:
         random = torch.Generator().manual_seed(1000 + seed)
         student, teacher = self._shapes(classes, same or self.compares.same)
         index = torch.randperm(max(SAMPLES, batch), generator=random)[:batch]
-        target = index.view(batch, *[1] * (2 * self._has_places())) % classes
-        if self._has_places():
+        target = index.view(batch, *[1] * (2 * self.places)) % classes
+        if self.places:
             target = (target + torch.arange(student[0][-1])).expand(batch, *student[0][1:]) % classes
         size = 2.0 if self.logits else 1.0
 
@@ -122,7 +122,9 @@ class Subject:
 
         return Given(drawn(student), drawn(teacher), target.contiguous(), index)
 
-    def _has_places(self) -> bool:
+    @property
+    def places(self) -> bool:
+        """Whether it is given logits of maps, ``[B, C, H, W]``."""
         return self.logits and self.dense
 
     def _shapes(self, classes: int, same: bool) -> tuple[Shapes, Shapes]:
@@ -138,7 +140,7 @@ class Subject:
 
     def masked(self, given: Given, kept: Tensor) -> Given:
         """With a mask of whole samples: one bool for each row of logits, or for each sample."""
-        if self._masks_rows is None and self._has_places():
+        if self._masks_rows is None and self.places:
             try:
                 self(replace(given, mask=torch.ones(given.target.shape, dtype=torch.bool)))
                 self._masks_rows = True

@@ -31,6 +31,10 @@ class Compares:
         classes: least number of classes.
         batch: least number of samples that give a gradient; fewer give 0.
         dense: logits are ``[B, C, H, W]``.
+        pixels: of logits ``[B, C, H, W]`` each pixel is compared by itself, the value is ``[B, H, W]``: any part of a
+            map has the values that it has in the whole.
+        summed: a scalar that is no mean over samples, so that pieces of a batch do not add up to the batch's value; a
+            batch that is computed in pieces is refused.
         held: a part of the value that depends on the student is a constant in the gradient, as the method wants it.
         grouped: a divergence of softened probabilities that may also be computed between groups of classes, so that of
             a teacher with many classes the largest logits and the weight of the rest suffice; it is then at most what
@@ -51,6 +55,8 @@ class Compares:
     classes: int = 2
     batch: int = 1
     dense: bool = False
+    pixels: bool = False
+    summed: bool = False
     held: bool = False
     grouped: bool = False
     largest: bool = False

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, RecipeError
 from limbeck.losses.declare import compares
+from limbeck.losses.logits.soften import labeled, of_label, visible
 from limbeck.losses.shapes import UNLABELED, fits, same_shape, several_classes, unknown_labels, wide
 
+SMALLEST = 1e-12  # a chance of another class below it is taken for this
 
-@compares("logits", invariant=("shift",))
+
+@compares("logits", invariant=("shift",), pixels=True)
 def cross_entropy(
     student: Tensor,
     *,
@@ -53,11 +56,6 @@ def cross_entropy(
     several_classes("cross_entropy", student, axis)
     fits("cross_entropy", "target", target, student, axis, torch.int64)
     classes = student.shape[axis]
-    if class_weights is not None and len(class_weights) != classes:
-        raise ModelError(
-            f"class_weights has {len(class_weights)} numbers for {classes} classes",
-            cure="give one weight for each class, in the order of the classes",
-        )
     logits = wide(student) if axis == 1 else wide(student).movedim(axis, 1)  # torch wants the classes there
     try:
         value = functional.cross_entropy(
@@ -65,13 +63,75 @@ def cross_entropy(
         )
     except IndexError:
         raise unknown_labels(target, classes) from None
-    if class_weights is None:
-        return value
-    weights = torch.as_tensor(class_weights, dtype=value.dtype, device=value.device)
-    return value * weights[target.clamp(min=0)]
+    return value if class_weights is None else value * _of_class(class_weights, target, classes, value)
 
 
-@compares("logits", invariant=("shift",), largest=True)
+def _of_class(class_weights: Sequence[float] | Tensor, target: Tensor, classes: int, like: Tensor) -> Tensor:
+    """The weight of each label's class; of no label: any.
+
+    Raises:
+        ModelError: if there is not one weight for each class.
+    """
+    if len(class_weights) != classes:
+        raise ModelError(
+            f"class_weights has {len(class_weights)} numbers for {classes} classes",
+            cure="give one weight for each class, in the order of the classes",
+        )
+    return torch.as_tensor(class_weights, dtype=like.dtype, device=like.device)[target.clamp(min=0)]
+
+
+@compares("logits", invariant=("shift",), pixels=True)
+def focal(
+    student: Tensor,
+    *,
+    target: Tensor,
+    gamma: float = 2.0,
+    class_weights: Sequence[float] | Tensor | None = None,
+    axis: int = 1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Focal loss: cross-entropy that counts for less where the label is already probable.
+
+    ``-a(y) (1 - p(y))^γ log p(y)`` with ``p = softmax(z)`` over the classes, and a the class weights. The paper states
+    it for two classes and a sigmoid, which is this with the logits (0, z). segmentation_models_pytorch's
+    ``multiclass`` mode is another loss: C sigmoids, one class against the rest each, added up.
+
+    Args:
+        student: logits ``[B, C]`` or ``[B, C, H, W]``, C ≥ 2.
+        target: int64 ``[B]`` or ``[B, H, W]``; -1 means no label: value and gradient are 0 there.
+        gamma: γ ≥ 0; 0 is cross-entropy.
+        class_weights: C numbers of at least 0, as of :func:`cross_entropy`.
+        axis: the class axis.
+        mask: bool ``[B]`` or ``[B, H, W]``; where it is False value and gradient are 0.
+
+    Returns:
+        Nats ``[B]`` or ``[B, H, W]``, not reduced, float32 (float64 for float64 logits). The objective divides by the
+        number of labels, as of :func:`cross_entropy`; the paper, on detection, by the number of anchors with an object.
+
+    Raises:
+        ModelError: if shapes, the target's type or the number of weights do not fit the logits.
+        DataError: if a label is not one of the classes.
+        RecipeError: if γ is below 0.
+
+    Source: Lin, Goyal, Girshick, He, Dollár, ICCV 2017, arXiv:1708.02002; there γ 2.
+
+    Example:
+        >>> z = torch.tensor([[0.0, 0.0], [0.0, 2.0], [5.0, 1.0]])
+        >>> focal(z, target=torch.tensor([0, 0, -1]))  # ½² ln 2; p = .1192: .8808² · 2.1269
+        tensor([0.1733, 1.6501, 0.0000])
+    """
+    if not 0 <= gamma < float("inf"):
+        raise RecipeError(f"focal.gamma is {gamma}, expected a finite number of at least 0")
+    found, known = labeled("focal", target, student, axis=axis, mask=mask)
+    log_p = of_label(torch.log_softmax(visible("focal", student, axis, known), axis), found, axis)
+    # Of a root (γ < 1) the slope at 0 is infinite. -expm1 keeps the digits of 1 - p where p is nearly 1.
+    value = -((-torch.expm1(log_p)).clamp(min=SMALLEST) ** gamma) * log_p
+    if class_weights is not None:
+        value = value * _of_class(class_weights, found, student.shape[axis], value)
+    return torch.where(known, value, 0.0)
+
+
+@compares("logits", invariant=("shift",), largest=True, pixels=True)
 def hard_labels(
     student: Tensor,
     teacher: Tensor,
@@ -113,6 +173,6 @@ def hard_labels(
     return cross_entropy(student, target=said, label_smoothing=label_smoothing, class_weights=class_weights, axis=axis)
 
 
-TABLE: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "hard_labels": hard_labels}
+TABLE: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "focal": focal, "hard_labels": hard_labels}
 
-__all__ = ["cross_entropy", "hard_labels"]
+__all__ = ["cross_entropy", "focal", "hard_labels"]

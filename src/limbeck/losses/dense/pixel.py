@@ -10,7 +10,7 @@ from limbeck.losses.dense.resized import at_students_size
 from limbeck.losses.logits.soften import above_zero, both, divergence, softened
 
 
-@compares("logits", weight=10.0, equal=0.0, invariant=("shift",), dense=True)
+@compares("logits", weight=10.0, equal=0.0, invariant=("shift",), dense=True, pixels=True)
 def pixel_kl(
     student: Tensor,
     teacher: Tensor,

@@ -10,7 +10,7 @@ from limbeck.losses.logits.soften import above_zero, bernoulli
 from limbeck.losses.shapes import fits, same_shape, wide
 
 
-@compares("logits", weight=1.0, equal=0.0, classes=1)
+@compares("logits", weight=1.0, equal=0.0, classes=1, pixels=True)
 def bernoulli_kl(
     student: Tensor,
     teacher: Tensor,

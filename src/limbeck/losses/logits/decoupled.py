@@ -19,7 +19,7 @@ from limbeck.losses.logits.soften import (
 )
 
 
-@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), classes=3)
+@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), classes=3, pixels=True)
 def dkd(
     student: Tensor,
     teacher: Tensor,
@@ -82,7 +82,7 @@ def dkd(
     return value * temperature**2
 
 
-@compares("logits", weight=1.0, invariant=("shift",), classes=3)
+@compares("logits", weight=1.0, invariant=("shift",), classes=3, pixels=True)
 def nkd(
     student: Tensor,
     teacher: Tensor,

@@ -12,7 +12,7 @@ from limbeck.losses.declare import compares
 from limbeck.losses.logits.soften import above_zero, both, divergence, softened, standardized
 
 
-@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), grouped=True)
+@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), grouped=True, pixels=True)
 def kl(
     student: Tensor,
     teacher: Tensor,
@@ -62,7 +62,7 @@ def kl(
     return value * temperature**2 if square else value
 
 
-@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), grouped=True)
+@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), grouped=True, pixels=True)
 def reverse_kl(
     student: Tensor,
     teacher: Tensor,
@@ -101,7 +101,7 @@ def reverse_kl(
     return divergence(log_t, log_s, axis) * temperature**2
 
 
-@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), grouped=True)
+@compares("logits", weight=1.0, equal=0.0, invariant=("shift",), grouped=True, pixels=True)
 def jsd(
     student: Tensor,
     teacher: Tensor,
@@ -150,7 +150,7 @@ def jsd(
     return value * temperature**2
 
 
-@compares("logits", weight=0.1, equal=0.0, invariant=("shift",))
+@compares("logits", weight=0.1, equal=0.0, invariant=("shift",), pixels=True)
 def logit_mse(
     student: Tensor, teacher: Tensor, *, standardize: bool = False, axis: int = 1, mask: Tensor | None = None
 ) -> Tensor:

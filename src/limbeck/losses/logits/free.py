@@ -12,7 +12,7 @@ from limbeck.losses.declare import compares
 from limbeck.losses.logits.soften import above_zero, labeled, of_label, visible
 
 
-@compares("logits", weight=0.1, invariant=("shift",))
+@compares("logits", weight=0.1, invariant=("shift",), pixels=True)
 def teacher_free(
     student: Tensor,
     *,

@@ -11,7 +11,7 @@ from limbeck.losses.logits.soften import above_zero, both, labeled, of_label, so
 SMALLEST = 1e-7  # nats: below it a teacher's cross-entropy with the label is taken for this
 
 
-@compares("logits", weight=2.5, invariant=("shift",), held=True)
+@compares("logits", weight=2.5, invariant=("shift",), held=True, pixels=True)
 def wsld(
     student: Tensor,
     teacher: Tensor,

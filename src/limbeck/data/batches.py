@@ -98,6 +98,7 @@ def batches(
             f"split '{split.name}' has random transforms of its own, so no view of it can be seen again",
             cure="take the random transforms out of the Dataset and give them as views",
         )
+    check_dense(split, views, sampling)
     sampler = Sampler(split.targets, sampling)
     order = sampler.order(seed, epoch) if shuffle else torch.arange(len(split))
     see = Seer(split, sampler, views or Views(), seed if replay is None else replay.seed)
@@ -108,6 +109,27 @@ def batches(
             yield maker[number]
         return
     yield from prepared(maker, numbers, workers, split.name)
+
+
+def check_dense(split: Split, views: Views | None = None, sampling: str = "none") -> None:
+    """See that nothing is asked of pictures with masks that is for samples with one label.
+
+    Args:
+        split: of any kind.
+        views, sampling: as in :func:`batches`.
+
+    Raises:
+        RecipeError: naming what is asked.
+    """
+    if not split.dense:
+        return
+    if sampling != "none":
+        raise RecipeError(
+            f"sampling is {sampling!r}, which is for samples with one label, and these have masks",
+            cure="leave it out; class_weights of a loss weigh the classes of pixels",
+        )
+    if views is not None:
+        views.check_masks()
 
 
 @dataclass(frozen=True)

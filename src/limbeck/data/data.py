@@ -18,8 +18,10 @@ from limbeck.data.arrays import as_images
 from limbeck.data.datasets import DatasetSplit, LoaderSplit
 from limbeck.data.duplicates import common, dropped, refuse, without_later
 from limbeck.data.grouped import grouped
+from limbeck.data.masked import check_unlabeled, drawn, has_masks, masked_split
 from limbeck.data.normalization import Normalization
 from limbeck.data.pictures import pictures_under, read_picture
+from limbeck.data.scenes import SceneSplit
 from limbeck.data.split import Split
 from limbeck.errors import DataError, RecipeError, nearest
 
@@ -30,7 +32,9 @@ class Data:
     """The splits of an experiment.
 
     Each split may be a Split, a pair of arrays ``(inputs, labels)``, inputs alone (no labels), a torch Dataset or
-    DataLoader. ``train`` may also be the path of an ``.npz`` file that holds everything.
+    DataLoader. ``train`` may also be the path of an ``.npz`` file that holds everything. Pictures whose pixels have
+    labels come as ``(pictures, masks)``, or as a Dataset of such pairs, see
+    :func:`limbeck.data.masked.masked_split`; what is set aside of them are whole pictures.
 
     Args:
         train: training samples.
@@ -44,6 +48,8 @@ class Data:
         seed: of the splits that are made here.
         duplicates: samples that are in two splits, pixel by pixel: ``report`` (the doctor does), ``drop`` (from the
             earlier of train, validation and test), ``refuse``.
+        patch: of pictures with masks, the size of the samples; None: whole pictures.
+        overlap: of their training patches, pixels that neighbors share.
 
     Raises:
         DataError: if a split is empty, lacks a class, or does not fit the others.
@@ -66,6 +72,8 @@ class Data:
         name: str = "data",
         seed: int = 0,
         duplicates: str = "report",
+        patch: int | Sequence[int] | None = None,
+        overlap: int = 0,
     ) -> None:
         if isinstance(train, str | Path):
             from limbeck.data.arrays import read_arrays
@@ -77,22 +85,30 @@ class Data:
             unlabeled = found["unlabeled"] if unlabeled is None else unlabeled
         self.name, self.seed = name, seed
         self.notes: list[str] = []
-        self.train = as_split(train, classes, "train")
+        self.train = as_split(train, classes, "train", patch=patch, overlap=overlap)
+        if not self.dense and (patch is not None or overlap):
+            raise RecipeError("patch and overlap are for pictures with masks", cure="leave them out")
         bytes_given = type(self.train) is Split and not self.train.inputs.is_floating_point()
-        prepared = isinstance(train, Dataset | DataLoader) or not bytes_given
+        prepared = not self.dense and (isinstance(train, Dataset | DataLoader) or not bytes_given)
         self.classes = self.train.classes
         self.test = self._given_or_made(test, "test", 0.2)
         self.validation = self._given_or_made(validation, "validation", 0.1)
         if unlabeled is not None:
+            check_unlabeled(self.train)
             self.train = self.train.joined(_as_unlabeled(unlabeled, self.train))
         self._resolve(duplicates)
-        _check(self)
+        self.notes += _check(self)
         self.normalization = self._choose(normalization, prepared)
 
     @property
     def splits(self) -> dict[str, Split]:
         """The splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def dense(self) -> bool:
+        """Whether pixels have labels, and not samples."""
+        return self.train.dense
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,10 +139,15 @@ class Data:
 
     def _given_or_made(self, value: Any, name: str, share: Any) -> Split:
         if value is not None and not isinstance(value, Real):
-            return as_split(value, self.classes, name)
+            return as_split(value, self.classes, name, patch=self.shape[1:] if self.dense else None)
         if isinstance(self.train, LoaderSplit):
             raise DataError(f"there is no {name} split, and a DataLoader can not be divided", cure=f"give {name}=…")
         share = share if value is None else value
+        if isinstance(self.train, SceneSplit):
+            self.train, apart = drawn(self.train, share, name, seed=self.seed)
+            told = f"{len(apart.regions)} whole training pictures were set aside"
+            self.notes += [f"no {name} split was given: {told}"] if value is None else []
+            return apart
         # Where some labels are missing, only samples that have one are of use for measuring.
         having = (self.train.targets >= 0).nonzero().flatten()
         having = having if len(having) else torch.arange(len(self.train))
@@ -166,8 +187,15 @@ class Data:
         return Normalization.none(channels) if normalization == "none" else Normalization.measure(self.train)
 
 
-def as_split(value: Any, classes: Sequence[str] | None, name: str) -> Split:
-    """Make a split of arrays, a Dataset or a DataLoader; see :class:`Data`.
+def as_split(
+    value: Any,
+    classes: Sequence[str] | None,
+    name: str,
+    *,
+    patch: int | Sequence[int] | None = None,
+    overlap: int = 0,
+) -> Split:
+    """Make a split of arrays, a Dataset or a DataLoader; see :class:`Data`, where the arguments are.
 
     Arrays of images may have their channels last or lack them, see :func:`limbeck.data.arrays.as_images`. Labels may
     be names: those in ``classes``, else the sorted names that occur.
@@ -176,6 +204,8 @@ def as_split(value: Any, classes: Sequence[str] | None, name: str) -> Split:
         return value
     if isinstance(value, DataLoader):
         return LoaderSplit(value, classes, name)
+    if has_masks(value):
+        return masked_split(value, classes, name, patch=patch, overlap=overlap)
     if isinstance(value, Dataset):
         if type(value) is not TensorDataset or not _in_memory(value):
             return DatasetSplit(value, classes, name)
@@ -267,6 +297,8 @@ def few_labels(split: Split, labels: int, *, seed: int) -> Split:
         >>> few_labels(split, 4, seed=0).labeled
         4
     """
+    if split.dense:
+        raise RecipeError("student.labels is about samples with one label, and these have masks", cure="leave it out")
     having = (split.targets >= 0).nonzero().flatten()
     if labels >= len(having):
         if labels == len(having):
@@ -303,8 +335,12 @@ def _image_folder(folder: Path, train: Split) -> Tensor:
     return stacked if train.input_range == "bytes" else stacked.float() / 255
 
 
-def _check(data: Data) -> None:
+def _check(data: Data) -> list[str]:
+    """See that splits fit each other; notes on what is missing of their masks."""
+    notes: list[str] = []
     for name, split in data.splits.items():
+        if split.dense != data.dense:
+            raise DataError(f"split '{name}' has {_kind(split)}, 'train' {_kind(data.train)}", cure="give both alike")
         if split.shape != data.shape:
             raise DataError(f"inputs of split '{name}' have shape {split.shape}, those of 'train' {data.shape}")
         if split.classes != data.classes:
@@ -312,16 +348,22 @@ def _check(data: Data) -> None:
                 f"split '{name}' has {len(split.classes)} classes, 'train' {len(data.classes)}, or other names",
                 cure="name the classes in the same order for every split",
             )
-        present = set(split.targets[split.targets >= 0].tolist())
-        missing = [one for number, one in enumerate(data.classes) if number not in present]
-        if present and missing:
-            raise DataError(
-                f"split '{name}' has no sample of class {', '.join(missing[:5])}",
-                cure="divide by class, or leave the class out everywhere",
-            )
-    if not data.validation.labeled or not data.test.labeled:
-        which = "validation" if not data.validation.labeled else "test"
-        raise DataError(f"split '{which}' has no labels: nothing could be measured on it")
+        counts = split.class_counts().tolist()
+        missing = [one for one, count in zip(data.classes, counts, strict=True) if not count]
+        unit = "pixel" if data.dense else "sample"
+        told = f"split '{name}' has no {unit} of class {', '.join(missing[:5])}"
+        if any(counts) and missing and data.dense and name != "train":
+            notes.append(f"{told}: its scores are of the other classes")
+        elif any(counts) and missing:
+            raise DataError(told, cure="divide by class, or leave the class out everywhere")
+    for name, split in data.splits.items():
+        if not split.labeled and (name != "train" or data.dense):
+            raise DataError(f"split '{name}' has no labels: nothing could be measured on it")
+    return notes
+
+
+def _kind(split: Split) -> str:
+    return "masks" if split.dense else "one label a sample"
 
 
 __all__ = ["Data", "as_split", "few_labels", "stratified"]

@@ -197,6 +197,11 @@ class LoaderSplit(Split):
                 f"a batch of split '{self.name}' is {type(item).__name__}",
                 cure="let the DataLoader give (inputs, labels)",
             )
+        if len(parts) == 2 and isinstance(parts[1], Tensor) and parts[1].ndim > 2:
+            raise DataError(
+                f"split '{self.name}' is a DataLoader of masks: its pictures have no addresses",
+                cure="give the Dataset, whose items are (picture, mask)",
+            )
         inputs = scaled(parts[0])
         target = as_targets(parts[1], self.name) if len(parts) == 2 else torch.full((len(inputs),), UNLABELED)
         if len(target) != len(inputs):

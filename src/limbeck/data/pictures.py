@@ -122,11 +122,24 @@ def _changes(image: Any, channels: int) -> tuple[str, ...]:
         "color: turned to gray": not gray and channels == 1,
         "alpha: left out, not blended": alpha and channels != 4,
         "16 bits: scaled to 8": image.mode == "I" or image.mode.startswith("I;16"),
+        "16 bits a color: the upper 8 were taken": not gray and deep(raw_mode(image)),
         "several frames: the first was taken": getattr(image, "n_frames", 1) > 1,
         "a turned or mirrored camera (EXIF): taken as stored": image.getexif().get(_ORIENTATION, 1) not in {0, 1},
         "CMYK: turned to RGB": image.mode == "CMYK",
     }
     return tuple(change for change, there in found.items() if there)
+
+
+def raw_mode(image: Any) -> str:
+    """How an opened picture that is not decoded yet lies in its file, in Pillow's words, such as ``RGB;16B``."""
+    tiles = getattr(image, "tile", None) or [(None, None, None, "")]
+    found = tiles[0][3]
+    return str(found[0] if isinstance(found, tuple) and found else found)
+
+
+def deep(raw: str) -> bool:
+    """Whether a raw mode has more than 8 bits a value."""
+    return ";16" in raw or ";32" in raw or raw in {"I", "F"}
 
 
 def _eight_bits(image: Any) -> Any:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,15 +14,16 @@ from torch import Tensor
 
 from limbeck.data.about import About
 from limbeck.data.convert import UNLABELED, scaled
+from limbeck.data.held import Held
 from limbeck.data.split import Split
-from limbeck.data.windows import Size, places
-from limbeck.errors import DataError
+from limbeck.data.windows import EDGES, Size, places
+from limbeck.errors import DataError, RecipeError, nearest
 
 IGNORED = 255  # in the bytes of a mask: a pixel without a label
 MOST_CLASSES = 255
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """One picture with its mask.
 
@@ -33,6 +34,7 @@ class Scene:
         counts: int64 ``[C + 1]``, pixels of each class, then those without a label.
         read: gives the picture, uint8 ``[C, H, W]``, and the mask, uint8 ``[H, W]`` with :data:`IGNORED`.
         group: scenes of one group, such as a tile, resemble each other.
+        channels: of the picture.
     """
 
     name: str
@@ -41,10 +43,19 @@ class Scene:
     counts: Tensor
     read: Callable[[], tuple[Tensor, Tensor]]
     group: str | None = None
+    channels: int = 3
 
     @classmethod
-    def of(cls, name: str, picture: Tensor, mask: Tensor, classes: int, group: str | None = None) -> Scene:
-        """A scene that is held in memory.
+    def of(
+        cls,
+        name: str,
+        picture: Tensor,
+        mask: Tensor,
+        classes: int,
+        group: str | None = None,
+        read: Callable[[], tuple[Tensor, Tensor]] | None = None,
+    ) -> Scene:
+        """A scene of pixels that are there.
 
         Args:
             name: its file, or what it is called.
@@ -52,6 +63,7 @@ class Scene:
             mask: uint8 ``[H, W]``.
             classes: how many.
             group: see :class:`Scene`.
+            read: gives them again; None: they are held in memory.
 
         Example:
             >>> Scene.of("a", torch.zeros(3, 2, 2).byte(), torch.tensor([[0, 0], [1, 255]]).byte(), 2).counts
@@ -60,8 +72,8 @@ class Scene:
         digest = hashlib.sha256(repr((tuple(picture.shape), tuple(mask.shape))).encode())
         digest.update(picture.contiguous().numpy().data)
         digest.update(mask.contiguous().numpy().data)
-        size = (picture.shape[1], picture.shape[2])
-        return cls(name, size, digest.digest(), counted(mask, classes), lambda: (picture, mask), group)
+        size, again = (picture.shape[1], picture.shape[2]), read or Held((picture, mask))
+        return cls(name, size, digest.digest(), counted(mask, classes), again, group, picture.shape[0])
 
 
 @dataclass(frozen=True)
@@ -113,10 +125,12 @@ class SceneSplit(Split):
         name: of the split.
         patch: height and width of the samples.
         step: from one patch to the next, down and across; None: the patch's own size, without overlap.
-        edges: of regions that a patch does not divide, see :func:`limbeck.data.windows.starts`.
+        edges: of regions that a patch does not divide, see :func:`limbeck.data.windows.starts`; of regions smaller
+            than a patch ``drop`` makes no sample.
 
     Raises:
-        DataError: if there is no region, or channels differ.
+        DataError: if there is no region or no patch, or channels differ.
+        RecipeError: if patch, step or edges are impossible.
 
     Example:
         >>> scene = Scene.of("a", torch.zeros(3, 4, 6).byte(), torch.ones(4, 6).byte(), 2)
@@ -124,6 +138,8 @@ class SceneSplit(Split):
         >>> [tuple(one.shape) for one in split.fetch(torch.tensor([0, 1]))], split.class_counts()
         ([(2, 3, 4, 4), (2, 4, 4)], tensor([ 0, 24]))
     """
+
+    dense = True
 
     def __init__(
         self,
@@ -137,14 +153,22 @@ class SceneSplit(Split):
     ) -> None:
         if not regions:
             raise DataError(f"split '{name}' holds no picture")
+        check_cut(patch, step or patch, edges)
         self.regions, self.classes, self.name = tuple(regions), tuple(str(one) for one in classes), name
         self.patch, self.step, self.edges = patch, step or patch, edges
+        self.channels = _channels(self.regions, name)
         rows = [
             (number, top, left)
             for number, region in enumerate(self.regions)
             for top, left in places(region.size, self.patch, self.step, edges)
         ]
-        self.channels = int(self.regions[0].read()[0].shape[0])
+        if not rows:
+            largest = max((region.size for region in self.regions), key=lambda size: size[0] * size[1])
+            raise DataError(
+                f"no picture of split '{name}' holds a patch of {patch[0]}×{patch[1]}: the largest is "
+                f"{largest[0]}×{largest[1]}, and edges: drop leaves out what is no whole patch",
+                cure="take smaller patches, or edges: cover",
+            )
         self._take(torch.tensor(rows, dtype=torch.int64))
 
     def _take(self, rows: Tensor) -> None:
@@ -194,13 +218,28 @@ class SceneSplit(Split):
         rows = self.rows[index]
         pictures = torch.zeros(len(rows), *self.shape, dtype=torch.uint8)
         masks = torch.full((len(rows), *self.patch), IGNORED, dtype=torch.uint8)
-        for place, (number, top, left) in enumerate(rows.tolist()):
-            picture, mask = self.regions[number].read()
-            part = picture[:, top : top + self.patch[0], left : left + self.patch[1]]
-            high, wide = part.shape[1:]
-            pictures[place, :, :high, :wide] = part
-            masks[place, :high, :wide] = mask[top : top + high, left : left + wide]
+        for place, row in enumerate(rows.tolist()):
+            picture, mask = self._part(*row)
+            high, wide = mask.shape
+            pictures[place, :, :high, :wide], masks[place, :high, :wide] = picture, mask
         return scaled(pictures), labels(masks)
+
+    def _part(self, number: int, top: int, left: int) -> tuple[Tensor, Tensor]:
+        """A patch as bytes, without what lies beyond its region."""
+        picture, mask = self.regions[number].read()
+        rows, columns = slice(top, top + self.patch[0]), slice(left, left + self.patch[1])
+        return picture[:, rows, columns], mask[rows, columns]
+
+    def parted(self, numbers: Sequence[int], name: str, *, step: Size | None = None) -> SceneSplit:
+        """The regions of these numbers, cut anew.
+
+        Args:
+            numbers: of regions.
+            name: of the split.
+            step: from one patch to the next; None: without overlap.
+        """
+        kept = [self.regions[number] for number in numbers]
+        return SceneSplit(kept, self.classes, name, patch=self.patch, step=step, edges=self.edges)
 
     def subset(self, index: Any, name: str | None = None) -> SceneSplit:
         """The patches at ``index``, and of the regions those that they lie in."""
@@ -214,18 +253,24 @@ class SceneSplit(Split):
 
     def without_labels(self, keep: Any) -> Split:
         raise DataError(
-            f"split '{self.name}' has labels of pixels, which can not be taken from some samples",
+            f"split '{self.name}' has masks, and labels of pixels can not be taken from some of its samples",
             cure="leave student.labels out",
         )
 
-    joined = without_labels
+    def joined(self, other: Split) -> Split:
+        raise DataError(
+            f"split '{self.name}' has masks, and samples of split '{other.name}' can not be put beside its patches",
+            cure="leave unlabeled out; pixels without a label are those of no class in the masks",
+        )
 
     def digests(self) -> list[bytes] | None:
         """A hash of each patch's pixels."""
         found = []
-        for at in range(len(self)):
-            pixels = (self.fetch(torch.tensor([at]))[0] * 255).byte()
-            found.append(hashlib.sha256(pixels.numpy().data).digest())
+        for number, top, left in self.rows.tolist():
+            part = self._part(number, top, left)[0]
+            digest = hashlib.sha256(repr(tuple(part.shape)).encode())
+            digest.update(part.contiguous().numpy().data)
+            found.append(digest.digest())
         return found
 
     def fingerprint(self) -> str:
@@ -254,9 +299,34 @@ def counted(mask: Tensor, classes: int) -> Tensor:
     return torch.cat([found[:classes], found[IGNORED:]])
 
 
-def remembering(read: Callable[[], tuple[Tensor, Tensor]]) -> Callable[[], tuple[Tensor, Tensor]]:
-    """A reading whose result is kept from its first call on."""
-    return lru_cache(maxsize=1)(read)
+def check_cut(patch: Size, step: Size, edges: str) -> None:
+    """See that patches can be cut.
+
+    Raises:
+        RecipeError: naming the key.
+    """
+    if min(patch) < 1:
+        raise RecipeError(f"data.patch is {list(patch)}, expected sides of at least 1")
+    if min(step) < 1:
+        overlap = max(have - one for have, one in zip(patch, step, strict=True))
+        raise RecipeError(
+            f"data.overlap is {overlap} and a patch {patch[0]}×{patch[1]}: the next one would be in the same place",
+            cure="overlap less than a patch's side, such as a quarter of it",
+        )
+    if edges not in EDGES:
+        raise RecipeError(f"data.edges is {edges!r}, expected {' or '.join(EDGES)}{nearest(str(edges), EDGES)}")
 
 
-__all__ = ["IGNORED", "MOST_CLASSES", "Region", "Scene", "SceneSplit", "counted", "labels", "remembering"]
+def _channels(regions: Sequence[Region], name: str) -> int:
+    first = regions[0].scene
+    for region in regions:
+        if region.scene.channels != first.channels:
+            raise DataError(
+                f"split '{name}': picture {first.name} has {first.channels} channels, {region.scene.name} "
+                f"{region.scene.channels}",
+                cure="prepare all pictures in the same way",
+            )
+    return first.channels
+
+
+__all__ = ["IGNORED", "MOST_CLASSES", "Region", "Scene", "SceneSplit", "check_cut", "counted", "labels"]

@@ -36,6 +36,7 @@ class Split:
 
     replayable = True
     addressed = True
+    dense = False  # whether pixels have labels, and not samples
     about = About()
 
     def __init__(

@@ -16,16 +16,18 @@ def starts(length: int, window: int, step: int, edges: str = "cover") -> list[in
 
     Args:
         length: of the side.
-        window: its length; a shorter side has one window, which reaches beyond it.
+        window: its length.
         step: from one window to the next; below ``window`` they overlap.
-        edges: of a length that does not divide: ``cover``: a last window ends with the side; ``drop``: what is left is
-            in no window.
+        edges: of a length that does not divide: ``cover``: a last window ends with the side, and a side shorter than a
+            window has one that reaches beyond it; ``drop``: what is left is in no window.
 
     Example:
-        >>> starts(10, 4, 4), starts(10, 4, 4, "drop"), starts(3, 4, 4)
-        ([0, 4, 6], [0, 4], [0])
+        >>> starts(10, 4, 4), starts(10, 4, 4, "drop"), starts(3, 4, 4), starts(3, 4, 4, "drop")
+        ([0, 4, 6], [0, 4], [0], [])
     """
-    found = list(range(0, max(length - window, 0) + 1, step))
+    if length < window:
+        return [0] if edges == "cover" else []
+    found = list(range(0, length - window + 1, step))
     if edges == "cover" and found[-1] + window < length:
         found.append(length - window)
     return found

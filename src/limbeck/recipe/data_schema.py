@@ -58,8 +58,11 @@ _HOMES = {
     "cifar100": "cifar-100-binary or -python",
 }
 _OF_TABLES = ("table", "columns", "group", "slices")
-_OF_MASKS = ("images", "masks", "colors", "ignore", "patch", "overlap", "edges", "split_by", "held_out")
-_OF_IMAGES = ("size", "fit", "channels", "skip", "cache", "workers", "splits")
+_OF_MASKS = (
+    "images", "masks", "mask_suffix", "colors", "ignore", "patch", "overlap", "edges", "split_by", "held_out",
+)  # fmt: skip
+_OF_IMAGES = ("size", "fit", "channels", "skip", "splits")
+_OF_FILES = ("cache", "workers")
 
 
 class DataSpec(Part):
@@ -92,6 +95,11 @@ class DataSpec(Part):
     workers: int = Field(default=0, ge=0, le=256, description="threads that look at the pictures; 0: one a core")
     images: str = Field(default="images", min_length=1, description="name of the folders that hold the pictures")
     masks: str = Field(default="masks", min_length=1, description="name of the folders that hold their masks")
+    mask_suffix: str | None = Field(
+        default=None,
+        min_length=1,
+        description="how masks' names end, such as _mask, if their folder does not tell them",
+    )
     colors: dict[str, Color | list[Color]] = Field(
         default={}, max_length=256, description='by class its color in the masks, "#RRGGBB" or [r, g, b], or its number'
     )
@@ -134,6 +142,7 @@ class DataSpec(Part):
         for keys, sources in (
             (_OF_TABLES, {"image_csv"}),
             (_OF_IMAGES, {"image_folder", "image_csv"}),
+            (_OF_FILES, {"image_folder", "image_csv", "segmentation_folder"}),
             (_OF_MASKS, {"segmentation_folder"}),
         ):
             for key in keys:

@@ -128,14 +128,24 @@ class Views:
             >>> bool((Views(shift=9).masks(m, seed=0, sample=[0], view=0) == -1).any())
             True
         """
-        if self.mixes or self.randaugment is not None:
-            which = "mixup" if self.mixup else "cutmix" if self.cutmix else "randaugment"
-            raise RecipeError(f"views.{which} is for pictures with one label, and these have masks", cure="leave it out")
+        self.check_masks()
         moving = replace(self, color=None)
         moved = moving._each((labels + 1).float()[:, None], partial(moving._some, nearest=True), seed, sample, view)
         return moved[:, 0].long() - 1
 
-    def _each(self, inputs: Tensor, some: Callable[[Tensor, Draw], Tensor], seed: int, sample: Any, view: Any) -> Tensor:
+    def check_masks(self) -> None:
+        """See that labels of pixels can follow.
+
+        Raises:
+            RecipeError: if pictures are mixed, or their pixels moved in a way that is not known for labels.
+        """
+        if self.mixes or self.randaugment is not None:
+            which = "mixup" if self.mixup else "cutmix" if self.cutmix else "randaugment"
+            raise RecipeError(f"views.{which} is for samples with one label, and these have masks", cure="leave it out")
+
+    def _each(
+        self, inputs: Tensor, some: Callable[[Tensor, Draw], Tensor], seed: int, sample: Any, view: Any
+    ) -> Tensor:
         """Parts of a batch, as many as stay in a core's cache, one after the other."""
         if self.identity:
             return inputs

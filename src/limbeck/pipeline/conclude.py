@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from limbeck.compress.card import model_card
-from limbeck.data.sources.colors import ColorTable
 from limbeck.doctor import Finding
 from limbeck.errors import ExportError
 from limbeck.evaluation.names import sign
@@ -17,6 +16,7 @@ from limbeck.files import read_json, write_json, write_text
 from limbeck.pipeline import from_store
 from limbeck.pipeline import summary as told
 from limbeck.pipeline.afterwards import after, together
+from limbeck.pipeline.colored import colors
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
 from limbeck.pipeline.given import Given
@@ -123,23 +123,6 @@ def _shown(context: Context, found: Outcome, chosen: Mapping[str, Trained]) -> d
         colors=colors(experiment.recipe),
     )
     return said
-
-
-def colors(recipe: Mapping[str, Any]) -> list[tuple[int, int, int]] | None:
-    """The color of each class, where a recipe's masks have colors: the first of several.
-
-    Example:
-        >>> colors({"data": {"colors": {"land": "#0000FF", "void": "#000000", "sea": [9, 0, 0]}, "ignore": ["void"]}})
-        [(0, 0, 255), (9, 0, 0)]
-    """
-    data = recipe.get("data") or {}
-    if not data.get("colors"):
-        return None
-    table = ColorTable.of(data["colors"], data.get("ignore") or ())
-    if table.numbers:
-        return None
-    first = {number: code for code, number in reversed(table.codes.items())}
-    return [(first[at] >> 16, first[at] >> 8 & 255, first[at] & 255) for at in range(len(table.classes))]
 
 
 def _hear(context: Context, trained: Trained, split: str) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from limbeck.data.data import Data
+from limbeck.data.scenes import SceneSplit
+from limbeck.errors import ModelError
 from limbeck.evaluation.latency import latency
 from limbeck.evaluation.sizes import file_bytes, gzip_bytes
 from limbeck.files import write_bytes
@@ -65,10 +67,18 @@ def check_says(teacher: Teacher, data: Data) -> None:
     """See that a teacher gives one logit for each class, on 32 real samples.
 
     Raises:
-        LimbeckError: if it does not take the data, or ends in a softmax.
+        LimbeckError: if it does not take the data, ends in a softmax, or gives logits of a sample where each pixel has
+            a label, or the other way.
     """
     split = data.validation if isinstance(teacher, Store) else a_few(data.validation)
-    check_logits(says(teacher, split).logits, f"teacher '{called(teacher)}'", len(data.classes))
+    logits, who = says(teacher, split).logits, f"teacher '{called(teacher)}'"
+    check_logits(logits, who, len(data.classes))
+    if (logits.ndim == 4) != isinstance(split, SceneSplit):
+        found, have = ("each pixel", "one label a sample") if logits.ndim == 4 else ("a sample", "masks")
+        raise ModelError(
+            f"{who} gives logits of {found}, {list(logits.shape)}, and the data have {have}",
+            cure="give a segmenter for data with masks, and a classifier for others",
+        )
 
 
 def called(teacher: Teacher) -> str:

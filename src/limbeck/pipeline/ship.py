@@ -17,6 +17,7 @@ from limbeck.evaluation.sizes import bare, file_bytes, gzip_bytes, macs, paramet
 from limbeck.files import describe, read_tensors, sha256, write_json, write_tensors
 from limbeck.pipeline.given import Given, measure_given
 from limbeck.pipeline.reusing import parts
+from limbeck.pipeline.ship_dense import batch_of, described, export_segmenter
 from limbeck.pipeline.stages import Context, Trained
 
 THREADS = 1
@@ -34,7 +35,7 @@ def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = N
     path = context.run.path / "student.safetensors"
     write_tensors(path, read_tensors(student.file())[0])
     data, use = context.experiment.data, _use(context, point)
-    described = {
+    content = {
         "model": student.candidate.name,
         "options": dict(student.candidate.options),
         **({"parts": found} if (found := parts(student.candidate, student.module())) else {}),
@@ -47,6 +48,7 @@ def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = N
         "fit": use.fit,
         "range": use.range,
         **student.candidate.preparation.to_dict(),
+        **(described(context) if context.experiment.task.dense else {}),
         "positive": use.positive,
         "threshold": use.threshold,
         "operating_point": point,
@@ -55,23 +57,23 @@ def ship(context: Context, student: Trained, point: Mapping[str, Any] | None = N
         "file": path.name,
         **describe(path),
     }
-    write_json(path.with_suffix(".json"), described)
+    write_json(path.with_suffix(".json"), content)
 
 
-def export(
-    context: Context, student: Trained, said: Any, point: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def export(context: Context, student: Trained, said: Any, point: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Export the student to ONNX, read it back in ONNX Runtime, and score that on the test split.
 
     Args:
         context: of the run.
         student: the one that ships.
-        said: what it says of the test split.
+        said: what it says of the test split, as its task is told.
         point: its operating point, whose threshold goes into the file.
 
     Raises:
         ExportError: if it can not be exported, or says something else than the model.
     """
+    if context.experiment.task.dense:
+        return export_segmenter(context, student, said, _use(context, point), THREADS)
     data, candidate, reference = context.experiment.data, student.candidate, said[0]
     path = export_onnx(
         student.module(),
@@ -104,7 +106,7 @@ def _use(context: Context, point: Mapping[str, Any] | None) -> Use:
     data = context.experiment.data
     frame = getattr(data.test, "frame", None)  # pictures that were read from files
     return Use(
-        fit="whole" if frame is None else frame.fit,
+        fit="windows" if context.experiment.task.dense else "whole" if frame is None else frame.fit,
         range=data.input_range,
         positive=context.experiment.task.positive,
         threshold=None if point is None else point["threshold"],
@@ -124,15 +126,18 @@ def _decisions(
 
 def measure(context: Context, found: Mapping[str, Trained | Given]) -> dict[str, dict[str, Any]]:
     """Size and speed of each model, by role, on inputs of its own size: in turns, on the CPU in float32."""
-    shape = context.experiment.data.shape
+    shape, dense = context.experiment.data.shape, context.experiment.task.dense
+    size, often = (batch_of(shape), {"warmup": 2, "repeats": 10}) if dense else (BATCH, {})
     models = {role: one for role, one in found.items() if isinstance(one, Trained)}
     given = {role: one for role, one in found.items() if isinstance(one, Given)}
     shapes = {role: trained.candidate.preparation.shape(shape) for role, trained in models.items()}
     modules = {role: bare(trained.module()) for role, trained in models.items()}
     with torch.inference_mode():
         single, batch = (
-            latency({role: _call(module, shapes[role], size) for role, module in modules.items()}, threads=THREADS)
-            for size in (1, BATCH)
+            latency(
+                {role: _call(module, shapes[role], many) for role, module in modules.items()}, threads=THREADS, **how
+            )
+            for many, how in ((1, {}), (size, often))
         )
     return {
         role: {
@@ -144,13 +149,13 @@ def measure(context: Context, found: Mapping[str, Trained | Given]) -> dict[str,
             "latency_ms": single[role]["median_ms"],
             "latency": {**single[role], "batch": 1, "runtime": "PyTorch eager, float32"},
             "throughput": {
-                "samples_per_second": 1000 * BATCH / batch[role]["median_ms"],
-                "batch": BATCH,
+                "samples_per_second": 1000 * size / batch[role]["median_ms"],
+                "batch": size,
                 "threads": THREADS,
             },
         }
         for role, module in modules.items()
-    } | {role: measure_given(one, shape, threads=THREADS, batch=BATCH) for role, one in given.items()}
+    } | {role: measure_given(one, shape, threads=THREADS, batch=size) for role, one in given.items()}
 
 
 def _call(module: nn.Module, shape: tuple[int, ...], size: int) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""An ONNX file read as a classifier: one input, one output of scores, weights inside; anything else is named."""
+"""An ONNX file read as a classifier or segmenter: one input, one output of scores, weights inside; or it is named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Graph:
         batch: the batch size that it is fixed to; None: any.
         shape: of one input; None where a size is open.
         output: the name of the output of scores.
-        width: how many scores; None: open.
+        width: how many scores, of a sample or of each pixel; None: open.
         ends: the operator that made them.
         metadata: written into the file by who made it.
         parameters: numbers in its weights, statistics of batch norm included.
@@ -131,7 +131,7 @@ def read_graph(path: str | Path, output: str | None = None) -> Graph:
         batch if isinstance(batch, int) else None,
         tuple(size if isinstance(size, int) else None for size in shape),
         sink.name,
-        sink.shape[1] if len(sink.shape or []) == 2 and isinstance(sink.shape[1], int) else None,
+        sink.shape[1] if sink.shape and isinstance(sink.shape[1], int) else None,
         _last(proto.graph, sink.name),
         {one.key: one.value for one in proto.metadata_props},
         sum(math.prod(one.dims) for one in proto.graph.initializer if _weights(one)),
@@ -224,10 +224,11 @@ def _output(path: Path, session: Any, wanted: str | None) -> Any:
             f"{path}: its output '{found.name}' is {found.type}, labels and not scores; its outputs are {listed}",
             cure="name the output that holds a score for each class: teacher.output",
         )
-    if found.shape and len(found.shape) != 2:
+    if found.shape and len(found.shape) not in (2, 4):
         raise ModelError(
-            f"{path}: its output '{found.name}' has shape {found.shape}, expected [batch, classes]",
-            cure="export the model with one logit for each class of a sample",
+            f"{path}: its output '{found.name}' has shape {found.shape}, expected [batch, classes], or of a segmenter "
+            "[batch, classes, height, width]",
+            cure="export the model with one logit for each class of a sample, or of each pixel",
         )
     return found
 

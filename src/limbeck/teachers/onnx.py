@@ -34,6 +34,8 @@ class OnnxTeacher:
     can only be read as channels last (Keras, TensorFlow) gets ``[B, H, W, C]``; one of gray images ``[B, H, W]`` or
     ``[B, H·W]``. Where the file takes ``uint8``, inputs are multiplied by 255 and rounded.
 
+    A segmenter's outputs are ``[B, classes, H, W]``, of the height and width of the inputs.
+
     It is frozen and stays with ONNX Runtime, on the CPU unless that is built for a GPU; answers go to the device of the
     inputs. The number of threads is fixed when it is made. It can be pickled and copied.
 
@@ -48,8 +50,9 @@ class OnnxTeacher:
 
     Raises:
         FileError: if the file is missing or damaged.
-        ModelError: if it is no classifier of one input, ends in a softmax that is not declared, or holds an operator
-            that can not be run; when asked, if its inputs have another shape. Each is named.
+        ModelError: if it is no classifier or segmenter of one input, ends in a softmax that is not declared, or holds
+            an operator that can not be run; when asked, if its inputs have another shape, or a segmenter's outputs are
+            not of each pixel. Each is named.
 
     Example:
         >>> OnnxTeacher("missing.onnx")
@@ -80,6 +83,12 @@ class OnnxTeacher:
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             prepared = inputs.float() if self.normalization is None else self.normalization(inputs.float())
         scores = torch.from_numpy(self._run(self._arranged(prepared.cpu())))
+        if scores.ndim == 4 and scores.shape[2:] != prepared.shape[2:]:
+            raise ModelError(
+                f"{self.graph.path} gives outputs {list(scores.shape)} for inputs {list(prepared.shape)}, expected "
+                "[batch, classes, height, width], scores for each pixel",
+                cure="export it with channels first, and outputs of the inputs' height and width",
+            )
         logits = self._logits(scores)
         if self.order is not None and self.classes is not None:
             logits = chosen(logits, torch.tensor(self.order), len(self.classes))
@@ -208,10 +217,10 @@ class OnnxTeacher:
 
     def _logits(self, scores: Tensor) -> Tensor:
         if not self.probabilities:
-            if scores.ndim == 2 and detect_probabilities(scores):
+            if scores.ndim in (2, 4) and detect_probabilities(_some(scores)):
                 raise ModelError(f"{self.graph.path} gives probabilities; distillation needs logits", cure=_REMOVE)
             return scores
-        sums = scores.sum(dim=1)
+        sums = scores.sum(dim=1).flatten()
         if not bool((scores >= 0).all() & ((sums - 1).abs() < 1e-2).all()):
             raise ModelError(
                 f"{self.graph.path} is declared to give probabilities; its outputs sum to {float(sums[0]):.3g} and the "
@@ -219,6 +228,14 @@ class OnnxTeacher:
                 cure="leave 'probabilities' out if these are logits",
             )
         return scores.clamp(min=torch.finfo(torch.float32).tiny).log()  # a softmax in float32 may give exactly 0
+
+
+def _some(scores: Tensor) -> Tensor:
+    """Of scores for each pixel those of a grid of at most 64 × 64: enough to see whether they are probabilities."""
+    if scores.ndim == 2:
+        return scores
+    down, across = (-(-size // 64) for size in scores.shape[2:])
+    return scores[:, :, ::down, ::across]
 
 
 def _takes(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:

@@ -51,7 +51,7 @@ def masked_split(
         value: ``(pictures, masks)`` or a Dataset whose items are such pairs. Pictures are bytes ``[C, H, W]``,
             ``[H, W, C]`` or ``[H, W]``, or Pillow's, stacked or in a list; masks whole numbers ``[H, W]``, the class
             of each pixel, -1 or 255 for no label.
-        classes: names; None: numbers up to the largest that occurs.
+        classes: names; None: the Dataset's ``classes``, or numbers up to the largest that occurs.
         name: of the split.
         patch: side of the samples, or (height, width); None: whole pictures, which must be of one size then.
         overlap: pixels that neighboring patches share.
@@ -76,7 +76,7 @@ def masked_split(
         sizes.append((mask.shape[0], mask.shape[1]))
         labeled = mask[mask != IGNORED]
         largest.append(int(labeled.max()) if len(labeled) else UNLABELED)
-    known = tuple(map(str, classes or range(max(largest) + 1)))
+    known = tuple(map(str, classes or getattr(value, "classes", None) or range(max(largest) + 1)))
     if not 2 <= len(known) <= MOST_CLASSES:
         raise DataError(f"split '{name}' has {len(known)} classes, expected 2 to {MOST_CLASSES}")
     for at, label in enumerate(largest):

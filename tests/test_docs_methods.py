@@ -66,7 +66,8 @@ def test_an_objective_is_one(block: str) -> None:
     of_pixels = any(name in TABLE and declared(TABLE[name]).dense for name in given["objective"])
     net, task = ("unet", "segmentation") if of_pixels else ("mlp_784", "classification")
     models = {role: {"model": f"limbeck/{net}"} for role in ("teacher", "student")}
-    data = {"source": "segmentation_folder", "root": "."} if of_pixels else {"source": "digits"}
+    masks = {"source": "segmentation_folder", "root": ".", "colors": {"no": "#000000", "yes": "#FFFFFF"}}
+    data = masks if of_pixels else {"source": "digits"}
     asked = Recipe.parse({"data": data, "task": task, **models, **given}).to_dict()["objective"]
     Objective.from_recipe(Objective.from_recipe(asked).to_recipe())
 

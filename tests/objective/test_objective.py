@@ -153,7 +153,9 @@ def test_pieces_give_the_gradient_of_the_whole_batch(cuts: list[int], dense: boo
 def test_counts_of_batches_may_be_added() -> None:
     objective, a, b = Objective(MIXED), torch.tensor([0, -1, 2]), torch.tensor([-1, -1])
     added = {name: count + objective.counts(b)[name] for name, count in objective.counts(a).items()}
-    assert {name: int(count) for name, count in added.items()} == {"samples": 5, "elements": 5, "labeled": 2}
+    assert {name: int(count) for name, count in added.items()} == {
+        "samples": 5, "seen": 5, "told": 2, "elements": 5, "labeled": 2,
+    }  # fmt: skip
     assert added == objective.counts(torch.cat([a, b]))
 
 

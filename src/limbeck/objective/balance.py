@@ -1,4 +1,4 @@
-"""Balancing terms: weights such that each term has its declared share of the gradient."""
+"""Balance: weights such that each term has its declared share of the gradient, or each class the same say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import DataError, RecipeError, nearest
 
 EVERY = 50  # steps between two looks at the gradient
 KEPT = 0.5  # part of a factor that a new look leaves
@@ -99,3 +99,23 @@ def gradient_norms(means: Mapping[str, Tensor], parameters: Sequence[Tensor], su
             flat = torch.cat([(torch.zeros_like(p) if g is None else g).float().reshape(-1) for g, p in pairs])
         found[name] = float((flat if summed is None else summed(flat)).norm())
     return found
+
+
+def balanced_weights(counts: Tensor, classes: Sequence[str]) -> tuple[float, ...]:
+    """n / (C · n_c) for each class c of C, n labels being there.
+
+    Raises:
+        DataError: if a class has no sample.
+
+    Example:
+        >>> balanced_weights(torch.tensor([1, 3]), ("a", "b"))
+        (2.0, 0.6666666666666666)
+    """
+    missing = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
+    if missing:
+        raise DataError(
+            f"class '{missing[0]}' has no labeled training sample, so no balanced weight",
+            cure="leave the class out, or give class_weights as a list of numbers",
+        )
+    every = sum(counts.tolist())
+    return tuple(every / (len(classes) * count) for count in counts.tolist())

@@ -18,6 +18,7 @@ from limbeck.losses.shapes import wide
 from limbeck.objective.foreign import guarded
 from limbeck.objective.links import Link
 from limbeck.objective.places import Pair
+from limbeck.objective.reduction import reduced
 from limbeck.objective.signatures import asked, built
 from limbeck.objective.terms import Term
 from limbeck.objective.weighted import Objective
@@ -149,7 +150,13 @@ def _pairs(one: Term, scene: Scene) -> tuple[Pair, ...]:
     if place == "logits":
         return ()
     if place == "pooled":
-        return _found(one, tuple(filter(None, [scene.pooled()])))
+        chosen = tuple(filter(None, [scene.pooled()]))
+        if not chosen and not scene.kept and scene.pairing.decoded:
+            raise ModelError(
+                f"term '{one.name}' reads 'pooled', and models that give a score for each pixel pool no vector",
+                cure="compare maps: at: last_stage, or at: [teacher's, student's]; limbeck layers MODEL shows names",
+            )
+        return _found(one, chosen)
     found = scene.pairing
     if place in ("each_stage", "all_stages"):
         chosen = tuple(found.stages)
@@ -228,9 +235,13 @@ def _links(
 
 def _try(one: Term, student: Outputs, teacher: Outputs | None, scene: Scene) -> None:
     """Compute a term once: a loss that does not take these shapes says so now. A copy: a loss may have a memory."""
-    index = torch.arange(len(scene.inputs))
+    index, logits = torch.arange(len(scene.inputs)), student.logits
+    target, mask = scene.targets[: len(index)].to(index.device), None
+    if logits.ndim == 4:  # pixels have labels then, and may be ignored
+        target = torch.zeros((len(logits), *logits.shape[2:]), dtype=torch.int64, device=logits.device)
+        mask = target == 0
     with torch.no_grad():
-        copy.deepcopy(one)(student, teacher, target=scene.targets[: len(index)].to(index.device), index=index)
+        reduced(copy.deepcopy(one), student, teacher, target, None, None, index=index, mask=mask)
 
 
 def _adapter(one: Term, pair: Pair, own: Shape, theirs: Shape) -> nn.Module | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck.errors import ModelError, nearest
 from limbeck.losses.declare import declared
 from limbeck.losses.shapes import same_shape, wide
+from limbeck.objective.large import by_parts, computed_by_parts
 from limbeck.outputs import Outputs
 
 
@@ -63,8 +64,14 @@ class Link:
             gather: joins the samples of all processes, for a loss that compares them with each other.
         """
         if not self.student:
-            given = self._logits(student, teacher, temperature, arguments.get("mask"))
-            return self.loss(*self._joined(given, gather), **self._with(arguments, gather))
+            parts = by_parts(self.loss, student, teacher, arguments)
+
+            def of(own: Outputs, theirs: Outputs | None, named: Mapping[str, Any]) -> Tensor:
+                given = self._logits(own, theirs, temperature, named.get("mask"))
+                return self.loss(*self._joined(given, gather), **self._with(named, gather))
+
+            whole = (student, teacher, arguments)
+            return computed_by_parts(of, parts, *whole) if parts else of(*whole)
         theirs = [] if teacher is None else [_read(teacher, one, "teacher") for one in self.teacher]
         own = [_read(student, one, "student") for one in self.student]
         for number, adapter in enumerate(self.adapters):

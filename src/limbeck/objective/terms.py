@@ -77,7 +77,8 @@ class Term:
     @property
     def waits(self) -> bool:
         """Whether it must be bound to models before it can be computed."""
-        return not self.links and (self.place != "logits" or isinstance(self.loss, nn.Module) or built(self.loss))
+        features = self.place != "logits" or self.compares.site != "logits"
+        return not self.links and (features or isinstance(self.loss, nn.Module) or built(self.loss))
 
     @property
     def reads(self) -> Literal["nothing", "largest", "groups", "all"]:
@@ -113,8 +114,8 @@ class Term:
         gather: Gather | None = None,
     ) -> Tensor:
         """The loss, not reduced; of several links the sum."""
-        if self.place != "logits" and mask is not None and mask.ndim > 1:
-            mask = None  # of pixels: features have places of their own
+        if self.place != "logits" and mask is not None and mask.ndim > 1:  # features have places of their own
+            mask = mask.flatten(1).any(1) if self.compares.site != "logits" else None
         given: dict[str, Any] = {"target": target, "index": index, "mask": mask, "gather": gather}
         if self.hyper.get("class_weights") == BALANCED:
             raise RecipeError(

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.batch import Mixed
-from limbeck.errors import DataError, RecipeError
+from limbeck.errors import RecipeError
 from limbeck.losses import cross_entropy
-from limbeck.objective.balance import Balance
+from limbeck.objective.balance import Balance, balanced_weights
 from limbeck.objective.blame import blame
 from limbeck.objective.links import Gather
 from limbeck.objective.plain import BALANCE, from_plain
-from limbeck.objective.reduction import reduced, shared, sides
+from limbeck.objective.reduction import in_pieces, of_samples, reduced, shared, sides
 from limbeck.objective.terms import BALANCED, Term, described, hard_labels, number, supervised, term
 from limbeck.outputs import Outputs
 
@@ -180,14 +180,34 @@ class Objective:
             mixed: what the samples were mixed with.
 
         Returns:
-            ``samples``, ``seen`` (those with an element that counts), ``elements`` (of the target that are not masked) and ``labeled`` (those with a label; of a
-            mixed sample, the shares that have one). The counts of several batches may be added.
+            ``samples``; ``seen`` and ``told``, those with an element that counts, and with one that has a label;
+            ``elements`` (of the target that are not masked) and ``labeled`` (those with a label). Of a mixed sample the
+            shares count that have a label. The counts of several batches may be added.
         """
         kept = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
         samples = torch.tensor(len(target), device=target.device)
-        seen = kept.flatten(1).any(1).sum() if kept.ndim > 1 else kept.sum()
-        labeled = [shared(kept & (labels >= 0), share).sum() for labels, share in sides(target, mixed)]
-        return {"samples": samples, "seen": seen, "elements": kept.sum(), "labeled": torch.stack(labeled).sum()}
+        known = [(kept & (labels >= 0), share) for labels, share in sides(target, mixed)]
+        labeled = torch.stack([shared(one, share).sum() for one, share in known]).sum()
+        told = torch.stack([shared(of_samples(one), share).sum() for one, share in known]).sum()
+        seen = of_samples(kept).sum()
+        return {"samples": samples, "seen": seen, "told": told, "elements": kept.sum(), "labeled": labeled}
+
+    def check_pieces(self, pieces: int) -> None:
+        """See that a batch may be computed in so many pieces.
+
+        Raises:
+            RecipeError: naming a term whose value of the batch is no mean of values of pieces.
+
+        Example:
+            >>> Objective([term("dice_batch")]).check_pieces(2)
+            Traceback (most recent call last):
+            limbeck.errors.RecipeError: term 'dice_batch' adds up over the whole batch, which is computed in 2 pieces: \
+the sums of the pieces are not the batch's
+              cure: set accumulate: 1, or take dice, whose sums are over each image
+        """
+        for one in self.terms if pieces > 1 else ():
+            if one.compares.summed:
+                raise in_pieces(one, f"{pieces} pieces")
 
     def __call__(
         self,
@@ -268,13 +288,19 @@ class Objective:
     def with_hard_labels(self) -> Objective:
         """The second control's objective: labels where there are some, else the teacher's most probable class.
 
+        It is :meth:`without_teacher` with ``hard_labels`` in the place of the cross-entropy; other terms that learn
+        from labels keep their shares, where there are labels. Without a cross-entropy it is ``hard_labels`` alone.
+
         Example:
             >>> Objective([supervised(0.1), term("kl", 0.9)]).with_hard_labels().terms[0].name
             'hard_labels'
         """
-        own = next((one.hyper for one in self.terms if one.loss is cross_entropy), {})
-        kept = [one for one in self.terms if not one.needs_teacher and not one.needs_label]
-        return Objective([hard_labels(1.0, **own), *kept])
+        alone = self.without_teacher()
+        own = next((one for one in alone.terms if one.loss is cross_entropy), None)
+        if own is None:
+            return Objective([hard_labels(1.0), *(one for one in alone.terms if not one.needs_label)])
+        replaced = hard_labels(own.weight, **own.hyper)
+        return Objective([replaced, *(one for one in alone.terms if one is not own)])
 
     @classmethod
     def from_alpha_on_hard(cls, alpha: float, temperature: float = 4.0, *, square: bool = True) -> Objective:
@@ -350,23 +376,3 @@ class Objective:
         """
         found: dict[str, Any] = {one.name: described(one) for one in self.terms}
         return found | ({BALANCE: dict(self.balance.shares)} if self.balance else {})
-
-
-def balanced_weights(counts: Tensor, classes: Sequence[str]) -> tuple[float, ...]:
-    """n / (C · n_c) for each class c of C, n labels being there.
-
-    Raises:
-        DataError: if a class has no sample.
-
-    Example:
-        >>> balanced_weights(torch.tensor([1, 3]), ("a", "b"))
-        (2.0, 0.6666666666666666)
-    """
-    missing = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
-    if missing:
-        raise DataError(
-            f"class '{missing[0]}' has no labeled training sample, so no balanced weight",
-            cure="leave the class out, or give class_weights as a list of numbers",
-        )
-    every = sum(counts.tolist())
-    return tuple(every / (len(classes) * count) for count in counts.tolist())

@@ -100,6 +100,7 @@ def fit(job: Job) -> Fit:
         NumericsError: if a term or a gradient is not finite; that step does not reach the weights.
         Interrupted: after SIGINT or SIGTERM, once a checkpoint is written.
     """
+    job.objective.check_pieces(job.settings.accumulate)
     precision = choose(job.settings.device, job.settings.precision, fast=job.settings.fast)
     state, steps = _prepare(job, precision), steps_per_epoch(job.split, job.settings.batch_size)
     remove_strays(job.folder)
@@ -361,7 +362,7 @@ def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
         state.keep_best()
     line = _line(job, state, metrics, better)
     progress.journal = journal.append(line)
-    job.reporter.epoch(line)
+    job.reporter.epoch({**line, "select": settings.select})
     progress.epoch, progress.batch = progress.epoch + 1, 0
     if settings.early_stopping and progress.waited >= settings.early_stopping.patience:
         progress.stopped = True

@@ -63,7 +63,7 @@ def _positions(mask: Tensor, maps: Tensor) -> Tensor:
             f"{tuple(maps.shape)}; it is {tuple(mask.shape)} of {mask.dtype}",
             cure="give True for the positions that count, at the size of the student's map",
         )
-    return mask.view(samples, 1, -1).expand(samples, 1, height * width)
+    return mask.reshape(samples, 1, -1).expand(samples, 1, height * width)
 
 
 def _only(maps: Tensor, kept: Tensor) -> Tensor:

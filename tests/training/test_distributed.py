@@ -128,6 +128,21 @@ def test_predictions_are_those_of_one_process_to_the_bit(launched: dict[str, Any
     }  # fmt: skip
 
 
+def test_labels_and_counts_of_pixels_are_those_of_one_process(launched: dict[str, Any]) -> None:
+    one, two = (of(launched[name], "pixels/") for name in ("one", "two"))
+    assert set(one) == set(two)
+    for name, value in one.items():
+        same = torch.allclose if name.endswith("confidence") else torch.equal  # its sums have another order
+        assert same(two[name], value), name
+    assert sorted(name for name in two if name.startswith("2/module/labels")) == [
+        "2/module/labels.000000",
+        "2/module/labels.000001",
+    ]
+    assert not [name for name in two if "/counts/labels" in name]
+    assert tuple(two["5/module/labels.000004"].shape) == (13, 8)
+    assert int(two["5/module/confusion"].sum()) == int(two["5/teacher/margins"][:, 1].sum()) > 400
+
+
 def test_words_of_the_first_process_and_sums_over_all(launched: dict[str, Any]) -> None:
     expected = {"summed": [2.0, 10.0], "agreed": {"rank": 0, "none": None}, "first": [0, 0.1], "gathered": [[1, 1]]}
     assert [facts["helpers"] for facts in launched["facts"]] == [expected, expected]

@@ -19,10 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.data import scenes as pixels
 from limbeck.data.normalization import Normalization
 from limbeck.data.split import Split
 from limbeck.data.views import Views
 from limbeck.errors import DataError, LimbeckError
+from limbeck.evaluation.dense.reading import read_module, read_teacher
 from limbeck.evaluation.predict import ask, predict
 from limbeck.files import write_json, write_tensors
 from limbeck.objective import Objective, Scene, bind, supervised, term
@@ -182,6 +184,35 @@ def predicted() -> dict[str, Tensor]:
     return found
 
 
+def pictures(count: int) -> pixels.SceneSplit:
+    """Of several sizes, some pixels without a label."""
+    found = []
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        size = (9 + number, 12 - number)
+        mask = (
+            torch.randint(3, size, generator=generator)
+            .byte()
+            .masked_fill(torch.rand(size, generator=generator) < 0.1, 255)
+        )
+        found.append(pixels.Scene.of(f"p{number}", torch.randint(256, (3, *size), generator=generator).byte(), mask, 3))
+    return pixels.SceneSplit([pixels.Region.whole(one) for one in found], list("abc"), "test", patch=(8, 8))
+
+
+def read_pixels() -> dict[str, Tensor]:
+    """What is said about pictures, with a process that gets none, by a model and by a teacher."""
+    found = {}
+    for count in (1, 2, 5):
+        torch.manual_seed(count)
+        module, made = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)), pictures(count)
+        said = read_module(module, None, made, shared=True)
+        counts = read_module(module, None, made, labels=False, shared=True)
+        heard = read_teacher(ModuleTeacher(module, None), made, shared=True)
+        for name, one in (("module", said), ("counts", counts), ("teacher", heard)):
+            found.update({f"{count}/{name}/{key}": value for key, value in one.tensors().items()})
+    return found
+
+
 def helpers(here: World) -> dict[str, Any]:
     return {
         "summed": here.summed([1.0, 10.0 * here.rank]),
@@ -235,6 +266,7 @@ def main(folder: Path) -> None:
     rank = int(os.environ["RANK"])
     with processes() as here:
         together = {**train_all(folder / "two"), **{f"predicted/{name}": one for name, one in predicted().items()}}
+        together |= {f"pixels/{name}": one for name, one in read_pixels().items()}
         facts = {"helpers": helpers(here), "seen": seen(folder), "differing": same_everywhere(together)}
     facts["failed"] = {name: failing(folder, name) for name in ("nan", "data")}
     whole = stopped(folder / "whole", signaled=False)
@@ -250,6 +282,7 @@ def main(folder: Path) -> None:
         fit(job(folder / "fewer", normalized(), epochs=3, ema=0.9, reporter=listening))
         facts["told"] = listening.said
         alone = {**train_all(folder / "one"), **{f"predicted/{name}": one for name, one in predicted().items()}}
+        alone |= {f"pixels/{name}": one for name, one in read_pixels().items()}
         write_tensors(folder / "two.safetensors", together)
         write_tensors(folder / "one.safetensors", alone)
     write_json(folder / f"facts{rank}.json", facts)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from limbeck.compress.bands import Call, Floats, bands, windows_of
 from limbeck.compress.opening import Signature
 from limbeck.data.pictures import decoded
+from limbeck.data.windows import Size
 from limbeck.errors import DataError, ExportError, FileError, RecipeError
 from limbeck.evaluation.dense.palette import class_colors
 from limbeck.files import write_bytes
@@ -60,12 +61,13 @@ def write_masks(
     if windows is None:
         raise ExportError(f"{file} is a classifier, which makes no mask")
     colors, found = class_colors(len(signature.classes), windows.colors), []
+    window = (signature.shape[1], signature.shape[2])
     for image, (mask_file, overlay_file) in zip(images, places(images, out, overlay, force=force), strict=True):
         picture, changes = _read(image, signature.shape[0])
-        count = windows_of((picture.height, picture.width), signature.shape[1:3], windows.overlap)
+        count = windows_of((picture.height, picture.width), window, windows.overlap)
         tell = None if progress is None else progress(count, f"looking at windows of {Path(image).name}")
         call = runs(file, session, len(signature.classes))
-        labels, probability = segmented(call, _pixels(picture), signature.shape[1:3], windows.overlap, tell)
+        labels, probability = segmented(call, _pixels(picture), window, windows.overlap, tell)
         mask = Image.fromarray(labels)
         mask.putpalette([part for color in colors for part in color])
         write_bytes(mask_file, _encoded(mask, mask_file))
@@ -89,7 +91,7 @@ def write_masks(
 def segmented(
     call: Call,
     picture: NDArray[np.uint8],
-    window: tuple[int, ...],
+    window: Size,
     overlap: float,
     tell: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.uint8], float]:
@@ -104,7 +106,7 @@ def segmented(
         [[0, 1]]
     """
     labels, total = np.empty(picture.shape[1:], np.uint8), 0.0
-    for top, shares in bands(call, picture, (window[0], window[1]), overlap, tell):
+    for top, shares in bands(call, picture, window, overlap, tell):
         labels[top : top + shares.shape[1]] = shares.argmax(axis=0)
         total += float(shares.max(axis=0).sum(dtype=np.float64))
     return labels, total / labels.size

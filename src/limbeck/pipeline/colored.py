@@ -21,7 +21,9 @@ def colors(recipe: Mapping[str, Any]) -> list[tuple[int, int, int]] | None:
     table = ColorTable.of(data["colors"], data.get("ignore") or ())
     if table.numbers:
         return None
-    first = {number: code for code, number in reversed(table.codes.items())}
+    first: dict[int, int] = {}
+    for code, number in table.codes.items():
+        first.setdefault(number, code)
     return [(first[at] >> 16, first[at] >> 8 & 255, first[at] & 255) for at in range(len(table.classes))]
 
 

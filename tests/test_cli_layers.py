@@ -69,6 +69,30 @@ def test_pairs_with_adapters_and_their_costs(capsys: pytest.CaptureFixture[str])
     }  # fmt: skip
 
 
+def test_a_segmenters_rows_have_its_encoders_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--options", "encoder_name=tu-mobilenetv3_small_050", "--options", "decoder_channels=[8,8,4,4,4]"]
+    assert leave("smp/unet", "-i", "3x32x32", "--classes", "6", *small) == 0
+    out = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert [line for line in lines if "stage" in line and "encoder[" in line] == [
+        "encoder[1] TimmUniversalEncoder 16×16×16 stage 1",
+        "encoder[2] TimmUniversalEncoder 8×8×8 stage 2",
+        "encoder[3] TimmUniversalEncoder 16×4×4 stage 3",
+        "encoder[4] TimmUniversalEncoder 24×2×2 stage 4",
+    ]
+    given = lines.index("segmentation_head:input 4×32×32 decoded")
+    assert lines[given + 1] == "segmentation_head.0 Conv2d 6×32×32 222"  # 4 · 6 · 9 + 6: the head begins with it
+    assert "(the model) Unet 6×32×32" in lines
+    assert "Note: it gives a score for each pixel: its stages are its encoder's" in out
+    assert leave("limbeck/unet", "-i", "3x32x32", "--options", "width=4", "--pair", "limbeck/unet",
+                 "--pair-options", "width=2", "--json") == 0  # fmt: skip
+    found = json.loads(capsys.readouterr().out)
+    assert [row["site"] for row in found["pairs"]] == [
+        "stage", "stage", "stage, middle", "stage", "stage, last", "decoded",
+    ]  # fmt: skip
+    assert [row["student_shape"] for row in found["pairs"]][2:] == [[8, 8, 8], [16, 4, 4], [32, 2, 2], [2, 32, 32]]
+
+
 def test_models_of_the_user_and_what_is_stacked_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

@@ -136,9 +136,13 @@ def _paired(teacher: nn.Module, shape: tuple[int, ...], student: nn.Module, othe
 def _show_layers(about: dict[str, Any], module: nn.Module, found: list[Layer], sites: Sites, as_json: bool) -> None:
     marks = {site.address: f"stage {number}" for number, site in enumerate(sites.stages, start=1)}
     rows: list[dict[str, Any]] = []
+    given = [(site, name) for site, name in ((sites.pooled, "pooled"), (sites.decoded, "decoded")) if site]
     for one in found:
-        if sites.pooled is not None and f"{one.address}:input" == sites.pooled.address:
-            rows.append({**sites.pooled._asdict(), "kind": "", "parameters": 0, "batch": BATCH, "site": "pooled"})
+        for site, name in list(given):
+            layer = site.address.removesuffix(":input")
+            if f"{one.address}.".startswith(f"{layer}."):  # itself, or the first inside of it
+                rows.append({**site._asdict(), "kind": "", "parameters": 0, "batch": BATCH, "site": name})
+                given.remove((site, name))
         rows.append({**one._asdict(), "site": marks.get(one.address)})
     total = sum(value.numel() for value in module.parameters())
     if as_json:
@@ -147,6 +151,7 @@ def _show_layers(about: dict[str, Any], module: nn.Module, found: list[Layer], s
         stages = [site._asdict() for site in sites.stages]
         seen: dict[str, Any] = {"layers": rows, "stages": stages, "note": sites.note}
         seen["pooled"] = sites.pooled and sites.pooled._asdict()
+        seen["decoded"] = sites.decoded and sites.decoded._asdict()
         print_json({**about, "parameters": total, **seen})
         return
     from limbeck.pairing import by

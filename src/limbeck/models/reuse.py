@@ -122,6 +122,12 @@ def reuse_classifier(
         torch.Size([2, 5])
     """
     theirs, logits = _run(teacher, "teacher", teacher_layer, inputs_teacher)
+    if logits.ndim != 2:
+        raise ModelError(
+            f"the teacher {type(teacher).__name__} gives scores of shape {tuple(logits.shape[1:])} for each sample; "
+            "simkd reuses a classifier of one vector a sample",
+            cure="for masks compare features by at, fitnet or pairwise, and logits by pixel_kl",
+        )
     own, _ = _run(student, "student", student_layer, inputs_student)
     found = find_head(teacher)
     if len(found) != 1:

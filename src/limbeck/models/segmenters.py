@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -162,10 +163,10 @@ def _encoder(model: str, name: str, encoders: Mapping[str, Any], pretrained: boo
     if name.startswith("tu-"):
         import timm
 
-        known = timm.list_models()
-        if name.removeprefix("tu-").partition(".")[0] not in known:
+        known, theirs = timm.list_models(), re.fullmatch(r"tu-(\w+)(\.\w+)?", name)
+        if theirs is None or theirs[1] not in known:
             found = nearest(name.removeprefix("tu-"), known)
-            raise ModelError(f"{model} has no encoder '{name}': timm has no model of that name{found}")
+            raise ModelError(f"{model} has no encoder '{name[:80]}': timm has no model of that name{found}")
         return
     if name not in encoders:
         few = ", ".join(list(encoders)[:_SHORT])

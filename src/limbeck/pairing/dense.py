@@ -72,6 +72,8 @@ def _items(part: str, found: Sequence[Layer], shape: Shape) -> list[Site]:
         if stages and octaves(stages[-1].shape) - octaves(one.shape) < SAME:
             stages.pop()
         stages.append(Site(one.address, one.shape))
+    if len(stages) > 2 and stages[-1].shape[1:] == (1, 1):
+        stages.pop()  # of patches as small as the encoder's stride: one position has no places to compare
     return stages
 
 

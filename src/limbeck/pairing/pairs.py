@@ -110,6 +110,7 @@ def pair_layers(
         ModelError: if a model does not run on the inputs.
 
     Example:
+        >>> import torch
         >>> def net(*widths):
         ...     ins = (3, *widths)
         ...     convs = [nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(ins, widths)]

@@ -29,6 +29,7 @@ def sites(module: nn.Module, inputs: Tensor) -> Sites:
         ModelError: if the model does not run on the inputs.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
         >>> found = sites(net, torch.zeros(1, 1, 8, 8))
         >>> found.stages, found.pooled

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-
-from limbeck.files import sha256
+from tests.pipeline.killing import limbeck, outcome
 
 SETTINGS = [
     "seeds=1", "teacher.epochs=3", "student.epochs=3", "student.views.shift=1", "checkpoint_seconds=0.02", "threads=1",
 ]  # fmt: skip
 
 
-def limbeck(*arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "limbeck", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
-
-
 def first(folder: Path, precision: str, workers: int) -> list[str]:
     changes = [*SETTINGS, f"precision={precision}", f"student.workers={workers}", "fast=true"]
     return ["run", "digits", "-o", str(folder), *[part for change in changes for part in ("--set", change)]]
-
-
-def outcome(folder: Path) -> dict[str, str]:
-    weights = {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*.safetensors")}
-    metrics = json.loads((folder / "summary.json").read_text())["models"]
-    said = {role: json.dumps(model["metrics"], sort_keys=True) for role, model in metrics.items()}
-    return {**weights, **said, "student.onnx": sha256(folder / "student.onnx")}
 
 
 def killed(folder: Path, begin: list[str], kills: int, seconds: float, dice: random.Random) -> int:
@@ -64,6 +48,7 @@ def check(tmp_path: Path, cases: list[tuple[str, int]], kills: int, seed: int) -
         took = time.monotonic() - began
         total += killed(broken, first(broken, precision, workers), kills, took, dice)
         assert outcome(broken) == outcome(whole)
+        assert "student.onnx" in outcome(whole)
         teacher = broken / "models/teacher/seed0/metrics.jsonl"
         assert [json.loads(line)["epoch"] for line in teacher.read_text().splitlines()] == [1, 2, 3]
     assert total > 0

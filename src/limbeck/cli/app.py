@@ -26,9 +26,12 @@ from limbeck.cli.leaving import (
 )
 from limbeck.cli.options import AsJson, Models, Out, Quick, Quiet, RecipeArg, RunArg, Set, load
 from limbeck.cli.plan import plan
+from limbeck.cli.predict import predict
 from limbeck.cli.show import print_json, show, show_findings, show_sweep
 from limbeck.cli.store import store
-from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError
+from limbeck.errors import FileError, LimbeckError, RecipeError, ResumeError, nearest
+
+DEMOS = {"classification": "digits", "segmentation": "segmentation_digits"}  # by task the packaged recipe
 
 app = typer.Typer(
     name="limbeck",
@@ -59,10 +62,19 @@ def _options(
 
 @app.command()
 def demo(
-    out: Out = None, set_: Set = None, quick: Quick = False, quiet: Quiet = False, as_json: AsJson = False
+    out: Out = None,
+    task: Annotated[
+        str, typer.Option(metavar="TASK", help="classification or segmentation.", autocompletion=lambda: list(DEMOS))
+    ] = "classification",
+    set_: Set = None,
+    quick: Quick = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Distill a small digit classifier: no network, no files, a minute and a half."""
-    _run("digits", out, set_, quick, quiet, as_json, None)
+    """Distill a small digit classifier, or a segmenter of composed digits: no network, no files, some minutes."""
+    if task not in DEMOS:
+        raise RecipeError(f"--task {task[:40]}{nearest(task[:40], DEMOS)}", cure=f"one of {', '.join(DEMOS)}")
+    _run(DEMOS[task], out, set_, quick, quiet, as_json, None)
 
 
 @app.command()
@@ -182,32 +194,9 @@ def doctor(
         raise typer.Exit(FOUND)
 
 
-@app.command()
-def predict(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="student.onnx of a run.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
-    as_json: AsJson = False,
-) -> None:
-    """Classify pictures with an exported file, by what is written in it."""
-    from limbeck.compress import predict_images
-
-    with stdout_kept(as_json):
-        found = predict_images(file, images)
-    if as_json:
-        print_json(found)
-        return
-    from limbeck.pipeline.tables import print_table
-
-    heads = ["file", "class", "probability"]
-    rows = [[str(one["file"]), str(one["class"]), f"{one['probability']:.3f}"] for one in found]
-    if found and "decision" in found[0]:  # where the threshold that ships with it cuts
-        heads.append(f"{found[0]['positive']} (from {found[0]['threshold']:.3f})")
-        rows = [[*row, "yes" if one["decision"] else "no"] for row, one in zip(rows, found, strict=True)]
-    print_table(heads, rows)
-
-
 app.command()(layers)
 app.command()(plan)
+app.command()(predict)
 app.add_typer(store, name="store")
 
 

@@ -21,7 +21,10 @@ def known_recipes(incomplete: str) -> list[str]:
 
 
 RecipeArg = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A YAML file, or digits, mnist.", autocompletion=known_recipes)
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A YAML file, or digits, mnist, segmentation_digits.", autocompletion=known_recipes
+    ),
 ]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/demo.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run folder; runs/NAME by default.")]

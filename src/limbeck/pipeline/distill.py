@@ -110,6 +110,13 @@ def distill(
         ...     result = limbeck.distill(teacher, student, (x, y), run=f"{folder}/r", epochs=2, export=(), quiet=True)
         >>> sorted(result.summary["models"])
         ['control', 'student', 'teacher']
+        >>> pictures, masks = torch.randint(0, 256, (8, 3, 16, 16)).byte(), torch.randint(0, 2, (8, 16, 16))
+        >>> from limbeck.models.unet import UNet
+        >>> teacher, student = (UNet((3, 16, 16), 2, width=w) for w in (3, 2))
+        >>> options = {"objective": {"supervised": 0.2, "pixel_kl": 0.8}, "epochs": 1, "export": (), "quiet": True}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     limbeck.distill(teacher, student, (pictures, masks), run=f"{folder}/r", **options).summary["metric"]
+        'mean_iou'
     """
     plan = planned(
         teacher,

@@ -151,7 +151,7 @@ def packaged() -> list[str]:
 
     Example:
         >>> packaged()
-        ['digits', 'mnist']
+        ['digits', 'mnist', 'segmentation_digits']
     """
     folder = resources.files("limbeck") / "recipes"
     return sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from limbeck.data import held
 from limbeck.data.data import Data
 from limbeck.data.scenes import SceneSplit
 from limbeck.data.sources.named import load
+from limbeck.data.sources.pairs import paired
 from limbeck.errors import DataError, LimbeckError, RecipeError
 
 
@@ -359,3 +361,24 @@ def test_unlisted_colors_are_counted_and_a_few_pixels_of_many_told_to_be_smoothe
 def test_a_wrong_key_is_named(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(LimbeckError, match=re.escape(message)):
         of(**{"root": tiles(tmp_path), **options})
+
+
+def test_files_that_are_read_when_fetched_travel_to_other_processes(tmp_path: Path) -> None:
+    data = of(tiles(tmp_path), cache=False)
+    data.train.fetch(torch.tensor([0]))
+    there = pickle.loads(pickle.dumps(data.train))  # noqa: S301
+    at = torch.arange(len(data.train))
+    assert all(map(torch.equal, there.fetch(at), data.train.fetch(at)))
+
+
+@pytest.mark.parametrize("path", ["images/p", "a/images/p", "a/images/b/p", "masks/images/p", "images/a/images/p"])
+def test_a_name_is_the_path_without_its_last_such_folder(tmp_path: Path, path: str) -> None:
+    head, _, tail = path.rpartition("images/")
+    mask = f"{head}masks/{tail}"
+    for at in range(3):
+        paint(tmp_path / f"{path}{at}.jpg", at, (8, 8))
+        paint_mask(tmp_path / f"{mask}{at}.png", drawn_mask(at, (8, 8)))
+    pairs, notes = paired(tmp_path, "images", "masks")
+    assert [one.name for one in pairs] == [f"{head}{tail}{at}" for at in range(3)]
+    assert [(one.picture.suffix, one.mask.suffix) for one in pairs] == [(".jpg", ".png")] * 3
+    assert notes == []

@@ -96,5 +96,5 @@ def _dense_head(module: nn.Module) -> list[nn.Module]:
     both = [getattr(classifier, name, None) for name in ("low_classifier", "high_classifier")]
     if all(isinstance(one, nn.Module) for one in both):
         return [one for one in both if isinstance(one, nn.Module)]
-    layers = [part for part in classifier.modules() if isinstance(part, _LAYERS)]
+    layers: list[nn.Module] = [part for part in classifier.modules() if isinstance(part, _LAYERS)]
     return layers[-1:]

@@ -110,7 +110,8 @@ def _of_smp(model: str, options: Mapping[str, Any] | None) -> tuple[Any, Any] | 
 
     if "imagenet" not in encoders.get(name, {}).get("pretrained_settings", {}):
         return None
-    told = with_published_weights(f"smp/{model}, encoder {name}", get_preprocessing_params)(encoder_name=name)
+    read: Any = get_preprocessing_params  # no module, but fetched in the same way
+    told: Any = with_published_weights(f"smp/{model}, encoder {name}", read)(encoder_name=name)
     low, high = told["input_range"]
     if low or told["input_space"] != "RGB":
         raise ModelError(

@@ -88,7 +88,7 @@ def pace(candidate: Candidate, split: Split, seed: int) -> Pace:
         inputs = candidate.preparation(precision.inputs(batch.inputs))
         with precision.autocast():
             outputs = module(inputs)
-        getattr(outputs, "logits", outputs).float().logsumexp(dim=1).mean().backward()
+        Outputs.of(outputs).logits.float().logsumexp(dim=1).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         return len(batch)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from limbeck.data.duplicates import common
+from limbeck.data.scenes import SceneSplit
 from limbeck.data.split import Split
 from limbeck.doctor.finding import Finding, percent
 
@@ -50,10 +51,11 @@ def groups(splits: Mapping[str, Split]) -> list[Finding]:
     """Groups (tiles, patients) with samples in two splits: ``group_overlap``, a warning.
 
     Args:
-        splits: by name; those without groups are left out.
+        splits: by name; those without groups are left out, and scenes, of which :mod:`limbeck.doctor.scenes` tells.
     """
     found = []
-    named = {name: split.groups for name, split in splits.items() if split.groups is not None}
+    plain = {name: split for name, split in splits.items() if not isinstance(split, SceneSplit)}
+    named = {name: split.groups for name, split in plain.items() if split.groups is not None}
     for first, second in combinations(named, 2):
         both = sorted((set(named[first]) & set(named[second])) - {""})
         if not both:

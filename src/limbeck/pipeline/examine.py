@@ -24,6 +24,7 @@ from limbeck.doctor.normalizations import other_normalization, unlike_published
 from limbeck.doctor.order import label_order
 from limbeck.doctor.positive import undeclared
 from limbeck.doctor.predictions import constant, near_chance
+from limbeck.doctor.scenes import about_scenes
 from limbeck.doctor.splits import few, groups, overlap
 from limbeck.doctor.views import few_views
 from limbeck.errors import LimbeckError, ModelError, RecipeError
@@ -119,10 +120,10 @@ def before(experiment: Experiment, reporter: Reporter | None = None) -> list[Fin
 
 def at_start(experiment: Experiment) -> list[Finding]:
     """What is cheap to see before anything is trained: the splits, pretrained normalization, the student's start."""
-    splits, data = experiment.data.splits, experiment.data
+    data = experiment.data
     about = [] if experiment.task.dense else undeclared(data.train.targets, data.classes, experiment.task.positive)
     made = [Finding("data_split_made", "info", note) for note in data.notes]
-    found = [*made, *overlap(splits), *groups(splits), *about, *_published(experiment), *_start(experiment)]
+    found = [*made, *_splits(experiment), *about, *_published(experiment), *_start(experiment)]
     return found + _assistants(experiment) + _replayed(experiment)
 
 
@@ -178,7 +179,7 @@ def refuse(findings: Sequence[Finding]) -> None:
 
 def _splits(experiment: Experiment) -> list[Finding]:
     splits = experiment.data.splits
-    return overlap(splits) + groups(splits)
+    return overlap(splits) + groups(splits) + about_scenes(splits)
 
 
 def _fits(experiment: Experiment) -> list[Finding]:

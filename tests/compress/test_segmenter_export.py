@@ -101,7 +101,8 @@ class Placed(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("make", "multiple", "sizes"), [(Quarters, 4, "multiples of 4"), (Placed, None, "those of the window")]
+    ("make", "multiple", "sizes"),
+    [(Quarters, 4, "multiples of 4, from the window's up"), (Placed, None, "those of the window")],
 )
 def test_what_a_model_does_not_take_its_file_says(
     tmp_path: Path, make: type[nn.Module], multiple: int | None, sizes: str

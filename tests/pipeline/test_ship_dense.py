@@ -76,7 +76,7 @@ def test_the_exported_file_is_scored_on_whole_pictures(run: tuple[Context, Train
     data = context.experiment.data
     said = read_module(trained.module(), PREPARED, data.test)
     found = export(context, trained, said)
-    assert (found["path"], found["format"], found["sizes"]) == ("student.onnx", "onnx", "any")
+    assert (found["path"], found["format"], found["sizes"]) == ("student.onnx", "onnx", "any, from the window's up")
     assert found["sha256"] == sha256(tmp_path / "student.onnx")
     assert found["bytes"] == (tmp_path / "student.onnx").stat().st_size
     assert found["max_abs_difference"] < 1e-4

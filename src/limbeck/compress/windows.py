@@ -41,13 +41,11 @@ class Windows:
 
         Example:
             >>> Windows(0.25, 32).sizes
-            'multiples of 32'
+            "multiples of 32, from the window's up"
         """
-        return "those of the window" if self.multiple is None else "any" if self.multiple == 1 else self._of_multiples
-
-    @property
-    def _of_multiples(self) -> str:
-        return f"multiples of {self.multiple}"
+        if self.multiple is None:
+            return "those of the window"
+        return f"{'any' if self.multiple == 1 else f'multiples of {self.multiple}'}, from the window's up"
 
     @classmethod
     def read(cls, metadata: Mapping[str, str], classes: Sequence[str], shape: Sequence[Any]) -> Windows | None:

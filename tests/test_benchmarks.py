@@ -219,3 +219,22 @@ def test_a_store_of_the_benchmark_is_one(loaded: Loads, tmp_path: Path) -> None:
     wrong = module.Batch(one.index, one.inputs, one.target, view=one.view, pixels=one.pixels + 1)
     with pytest.raises(FileError, match="other pixels"):
         store.recall(wrong, one.inputs)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
+def test_dense_memory(loaded: Loads) -> None:
+    module = loaded("dense_memory")
+    case = ("pixel_kl", 40, 256, 4)
+    logits = 4 * 4 * 40 * 256 * 256
+    whole, parts = (module.asked(*case, plain=plain) for plain in (True, False))
+    assert 5 * logits < whole < 12 * logits  # softened logits, log-probabilities and products of both models
+    assert logits < parts < 0.6 * whole  # one gradient, and parts
+    rows = [
+        {"objective": "pixel_kl", "classes": 6, "size": 512, "batch": 8, "logits": 5e7, "parts": 1e8, "plain": plain,
+         "ratio": plain and 1e8 / plain}
+        for plain in (4e8, None)
+    ]  # fmt: skip
+    where = {"processor": "x", "cores": 2, "threads": 1, "torch": "2"}
+    told = module.table({"environment": where, "date": "today", "cases": rows}).splitlines()
+    assert told[3].split() == ["pixel_kl", "8x6x512x512", "50", "400", "100", "0.25"]
+    assert told[4].split() == ["pixel_kl", "8x6x512x512", "50", "–", "100", "–"]

@@ -150,7 +150,8 @@ def _of_dataset(dataset: Any, name: str) -> tuple[Any, int]:
         item, where = dataset[at], f"picture {at} of split '{name}'"
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise DataError(f"{where} is {type(item).__name__}", cure="let the Dataset give (picture, mask)")
-        return _pair(*item, where)
+        picture, mask = item
+        return _pair(picture, mask, where)
 
     for at in range(0, count, max(count // _PROBED, 1)):
         found = []

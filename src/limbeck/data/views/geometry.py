@@ -105,6 +105,8 @@ def shifted(inputs: Tensor, x: Numbers, y: Numbers, reach: int) -> Tensor:
 
 def flipped(inputs: Tensor, chosen: NDArray[np.bool_], axis: int) -> Tensor:
     """The chosen pictures mirrored along an axis."""
+    if chosen.all() or not chosen.any():  # of large pictures, which are computed one by one, always
+        return inputs.flip(axis) if chosen.all() else inputs
     return torch.where(torch.from_numpy(chosen).reshape(-1, 1, 1, 1), inputs.flip(axis), inputs)
 
 
@@ -127,7 +129,10 @@ def quarters(inputs: Tensor, number: Numbers) -> Tensor:
             f"views.quarter_turns is for square inputs, these are {inputs.shape[2]}×{inputs.shape[3]}",
             cure="use vertical_flip, or square patches",
         )
-    turns, found = np.floor(number * 4).astype(np.int64), inputs.clone()
+    turns = np.floor(number * 4).astype(np.int64)
+    if (turns == turns[:1]).all():
+        return torch.rot90(inputs, int(turns[0]), (2, 3)) if turns.any() else inputs
+    found = inputs.clone()
     for count in (1, 2, 3):
         chosen = torch.from_numpy(np.flatnonzero(turns == count))
         found[chosen] = torch.rot90(inputs[chosen], count, (2, 3))

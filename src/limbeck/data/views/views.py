@@ -130,8 +130,9 @@ class Views:
         """
         self.check_masks()
         moving = replace(self, color=None)
-        moved = moving._each((labels + 1).float()[:, None], partial(moving._some, nearest=True), seed, sample, view)
-        return moved[:, 0].long() - 1
+        known = labels.float().add_(1)[:, None]  # 0, which uncovered places get, is no label
+        moved = moving._each(known, partial(moving._some, nearest=True), seed, sample, view)
+        return moved[:, 0].long().sub_(1)
 
     def check_masks(self) -> None:
         """See that labels of pixels can follow.

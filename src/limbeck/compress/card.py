@@ -8,12 +8,19 @@ from typing import Any
 
 import yaml
 
+from limbeck.compress import card_dense
 from limbeck.compress.use import Use
+from limbeck.evaluation.dense.told import division, division_note, is_dense
 from limbeck.evaluation.names import shown, title
 from limbeck.objective.words import in_words
 
 
-def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> str:
+def model_card(
+    summary: Mapping[str, Any],
+    run: Mapping[str, Any],
+    described: Mapping[str, Any] | None = None,
+    evaluated: Mapping[str, Any] | None = None,
+) -> str:
     """The card of the student that ships, in Markdown; every number stands beside its split.
 
     Args:
@@ -21,8 +28,9 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         run: content of ``run.json``.
         described: content of ``student.json``, for the input's shape, its normalization, and the checksum of the
             weights that ship.
+        evaluated: content of ``evaluation/student-seed<k>.json`` of the seed that ships, for a segmenter's classes.
     """
-    told = described or {}
+    told, dense = described or {}, is_dense(summary)
     data, models = summary["data"], summary["models"]
     student = models["student"]
     shipped = next(one for one in student["runs"] if one["seed"] == summary["shipped_seed"])
@@ -36,12 +44,11 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         "",
         f"- Classes ({len(data['classes'])}): {', '.join(_plain(name) for name in data['classes'])}",
         f"- Architecture: {_code(student.get('model'))}, {student['parameters']:,} parameters",
-        f"- `student.onnx`: input `image`, float32 {_axes(told)}, {use.values}, **not** normalized (that is "
-        "inside); output `logits`; one softmax gives probabilities",
+        *(_exported(told, use, dense=dense) if summary["exports"] else []),
         f"- `student.safetensors`: the plain module's weights, for inputs of the same shape, {use.values} and "
         f"then normalized: {_normalized(told)}",
         *[f"  - {_code(f'{name}*')}: {_plain(what)}" for name, what in told.get("parts", {}).items()],
-        f"- A picture of another size: {use.resize}",
+        *(card_dense.takes(told, summary["exports"]) if dense else [f"- A picture of another size: {use.resize}"]),
         *_decides(told),
         "",
         "## Numbers",
@@ -49,7 +56,7 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         f"Selected epoch {shipped['selected_epoch']} of {shipped['last_epoch']} (chosen on validation), "
         f"seed {shipped['seed']}.",
         "",
-        *_by_split(shipped["metrics"]["selected"], metric),
+        *_numbers(summary, shipped["metrics"]["selected"], evaluated or {}),
         "",
         *_by_model(models, metric),
         "",
@@ -59,11 +66,12 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         f"- {_code(shipped['file'])} in the run's folder, the same weights: sha256 `{shipped['sha256']}`",
         *[_export(one) for one in summary["exports"]],
         "",
-        *_usage(told),
+        *_usage(told, exported=bool(summary["exports"])),
         "## What to know",
         "",
         *[f"- {one['severity']}: {_plain(one['message'])}" for one in summary["findings"]],
-        f"- Data: {_plain(data['name'])}, {', '.join(f'{n:,} {name}' for name, n in data['splits'].items())} samples. "
+        f"- Data: {_plain(data['name'])}, {', '.join(f'{n:,} {name}' for name, n in data['splits'].items())} "
+        f"{'patches' if dense else 'samples'}. "
         "It was measured on no other data.",
         "",
         "## How it was made",
@@ -75,6 +83,25 @@ def model_card(summary: Mapping[str, Any], run: Mapping[str, Any], described: Ma
         *_block("yaml", yaml.safe_dump(dict(run["recipe"]), sort_keys=False, allow_unicode=True)),
     ]
     return "\n".join(lines)
+
+
+def _numbers(
+    summary: Mapping[str, Any], scored: Mapping[str, Mapping[str, float]], evaluated: Mapping[str, Any]
+) -> list[str]:
+    """The shipped student on each split; of a segmenter also how these were divided, and each class."""
+    metric = summary.get("metric", "accuracy")
+    if not is_dense(summary):
+        return _by_split(scored, metric)
+    divided = division_note(summary)
+    lines = [f"The data are {_plain(divided)}.", ""] if divided else []
+    lines += _table(*card_dense.by_split(scored, metric))
+    split = "test" if "test" in scored else "validation"
+    rows = evaluated.get("selected", {}).get(split, {}).get("per_class")
+    if not rows:
+        return lines
+    heads, cells = card_dense.by_class(rows)
+    told = f"Each class on {split}{f', {division(summary)}' if divided else ''}:"
+    return [*lines, "", told, "", *_table(heads, [[_plain(row[0]), *row[1:]] for row in cells])]
 
 
 def _learned(summary: Mapping[str, Any]) -> list[str]:
@@ -97,7 +124,14 @@ def _stored(store: Mapping[str, Any]) -> list[str]:
     return [f"{text}.", ""]
 
 
-def _usage(told: Mapping[str, Any]) -> list[str]:
+def _exported(told: Mapping[str, Any], use: Use, *, dense: bool) -> list[str]:
+    return [
+        f"- `student.onnx`: input `image`, float32 {_axes(told)}, {use.values}, **not** normalized (that is "
+        f"inside); output `logits`{' of every pixel' if dense else ''}; one softmax gives probabilities"
+    ]
+
+
+def _usage(told: Mapping[str, Any], *, exported: bool = True) -> list[str]:
     normalization = told.get("normalization", {})
     mean, std = (str(normalization.get(key, f"…  # {key}, in student.json")) for key in ("mean", "std"))
     spread = f"[:, {', '.join(['None'] * (len(told['shape']) - 1))}]" if len(told.get("shape", ())) > 1 else ""
@@ -110,16 +144,7 @@ def _usage(told: Mapping[str, Any]) -> list[str]:
     return [
         "## How to use it",
         "",
-        *(_block("sh", "limbeck predict student.onnx picture.png") if told.get("range") != "raw" else []),
-        "With ONNX Runtime alone:",
-        "",
-        *_block(
-            "python",
-            "import numpy as np, onnxruntime\n\n"
-            'session = onnxruntime.InferenceSession("student.onnx")\n'
-            f'logits = session.run(["logits"], {{"image": np.float32(pixels)[None]{scale}}})[0]  '
-            f"# pixels: {kind} {_axes(told, batch=False)}",
-        ),
+        *(_with_onnx(told, scale, kind) if exported else []),
         "With PyTorch alone:" if "parts" not in told else "With PyTorch and limbeck:",
         "",
         *_block(
@@ -135,6 +160,27 @@ def _usage(told: Mapping[str, Any]) -> list[str]:
             "    logits = module((inputs - mean) / std)",
         ),
     ]
+
+
+def _with_onnx(told: Mapping[str, Any], scale: str, kind: str) -> list[str]:
+    """From the command line, and with ONNX Runtime."""
+    return [
+        *(_block("sh", _command(told)) if told.get("range") != "raw" else []),
+        "With ONNX Runtime alone:",
+        "",
+        *_block(
+            "python",
+            "import numpy as np, onnxruntime\n\n"
+            'session = onnxruntime.InferenceSession("student.onnx")\n'
+            f'logits = session.run(["logits"], {{"image": np.float32(pixels)[None]{scale}}})[0]  '
+            f"# pixels: {kind} {_axes(told, batch=False)}",
+        ),
+    ]
+
+
+def _command(told: Mapping[str, Any]) -> str:
+    picture = "photo.jpg --out mask.png" if told.get("task") == "segmentation" else "picture.png"
+    return f"limbeck predict student.onnx {picture}"
 
 
 def _module(told: Mapping[str, Any]) -> str:
@@ -177,7 +223,9 @@ def _decides(told: Mapping[str, Any]) -> list[str]:
 
 
 def _export(one: Mapping[str, Any]) -> str:
-    accuracy = f"test accuracy {100 * one['metrics']['test']['accuracy']:.2f} %"
+    scored = one["metrics"]["test"]
+    name = "accuracy" if "accuracy" in scored else "mean_iou"
+    accuracy = f"test {title(name)} {shown(name, scored.get(name))}"
     difference = f"largest difference of a test logit {one['max_abs_difference']:.2g}"
     return f"- {_code(one['path'])}: {one['bytes']:,} bytes, sha256 `{one['sha256']}`, {accuracy}, {difference}"
 

@@ -188,5 +188,7 @@ def _write(context: Context, summary: dict[str, Any]) -> None:
     run.finish("done")
     if context.score_test:
         described = read_json(run.path / "student.json")
-        write_text(run.path / "MODEL_CARD.md", model_card(summary, run.info, described))
+        file = run.path / "evaluation" / f"student-seed{summary['shipped_seed']}.json"
+        scored = read_json(file) if context.experiment.task.dense else None
+        write_text(run.path / "MODEL_CARD.md", model_card(summary, run.info, described, scored))
         write_report(run.path)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from limbeck.evaluation.dense.told import division
 from limbeck.evaluation.names import shown, title
 
 
@@ -62,7 +63,9 @@ class Result:
             score = shown(metric, test.get(metric))
             size = "–" if model["parameters"] is None else f"{model['parameters']:,}"
             rows.append(f"<tr><td>{escape(role)}</td><td>{score}</td><td>{size}</td></tr>")
-        head = f"<tr><th>model</th><th>test {escape(title(metric))}</th><th>parameters</th></tr>"
+        divided = division(self.summary)
+        where = f"{title(metric)}, {divided}" if divided else title(metric)
+        head = f"<tr><th>model</th><th>test {escape(where)}</th><th>parameters</th></tr>"
         table = f"<table><caption>{escape(self.summary.get('verdict', ''))}</caption>{head}{''.join(rows)}</table>"
         return f"{table}<p>Report: <code>{escape(str(self.report))}</code></p>"
 

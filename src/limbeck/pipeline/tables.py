@@ -16,7 +16,8 @@ ROLES = ("student", "control", "control_hard_labels")
 def comparison(runs: Sequence[Mapping[str, Any]]) -> Table:
     """Heads, and a row a run: metric, teacher, control, student, what distillation added, the student's size.
 
-    The accuracy of always naming the most frequent class stands beside accuracies.
+    What always naming the most frequent class would give stands beside accuracies and the metrics of segmentation; how
+    pictures with masks were divided stands beside their data.
 
     Args:
         runs: what :func:`limbeck.report.compare` gives.
@@ -32,10 +33,13 @@ def comparison(runs: Sequence[Mapping[str, Any]]) -> Table:
     return heads, [
         [
             run["run"],
-            run["data"],
+            f"{run['data']}, {run['divided']}" if run.get("divided") else run["data"],
             title(run["metric"]),
             *(shown(run["metric"], run[role]) for role in ("teacher", "control", "student")),
-            shown("accuracy", run["majority_baseline"] if run["metric"] == "accuracy" else None),
+            shown(
+                run["metric"],
+                run.get("majority", run.get("majority_baseline") if run["metric"] == "accuracy" else None),
+            ),
             difference(run["difference"]),
             count(run["parameters"]),
             size(run["weights_bytes"]),

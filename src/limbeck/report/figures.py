@@ -34,8 +34,8 @@ def curves(lines: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]], part:
         return svg(figure, f"{label} by epoch")
 
 
-def per_class(classes: Sequence[str], before: Sequence[float], after: Sequence[float]) -> str:
-    """How each class's recall changes from control to student, in points."""
+def per_class(classes: Sequence[str], before: Sequence[float], after: Sequence[float], what: str = "recall") -> str:
+    """How each class's recall (or what else) changes from control to student, in points."""
     change = [100 * (b - a) for a, b in zip(before, after, strict=True)]
     with canvas("per-class", (5.4, 0.9 + 0.25 * len(classes))) as figure:
         axes = figure.subplots()
@@ -45,8 +45,8 @@ def per_class(classes: Sequence[str], before: Sequence[float], after: Sequence[f
         axes.invert_yaxis()
         axes.axvline(0, color=INK, lw=0.8)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("change of recall, student minus control, points")
-        return svg(figure, "change of recall for each class")
+        axes.set_xlabel(f"change of {what}, student minus control, points")
+        return svg(figure, f"change of {what} for each class")
 
 
 def bars(title: str, values: Mapping[str, float | None], unit: str) -> str:
@@ -60,7 +60,7 @@ def bars(title: str, values: Mapping[str, float | None], unit: str) -> str:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         for place, value in zip(places, shown.values(), strict=True):
-            axes.annotate(f" {value:,.3g}", (value, place), va="center")
+            axes.annotate(f" {value:,.0f}" if value >= 1000 else f" {value:.3g}", (value, place), va="center")
         axes.margins(x=0.2)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"{title}, {unit}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from limbeck.evaluation.dense.told import division, is_dense
 from limbeck.evaluation.names import is_share, shown, title
 from limbeck.report.read import NAMES, primary, ranked
 
@@ -102,16 +103,18 @@ def unbroken(text: str) -> str:
 def results_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The table of results as text: column heads, one row a model, and what always naming one class would give.
 
-    The metric that models are compared by comes first.
+    The metric that models are compared by comes first; beside it stands the accuracy, of pixels where they have labels.
     """
     models, metric = summary["models"], primary(dict(summary))
     split = "test" if "test" in models["student"]["metrics"] else "validation"
+    accuracy = "pixel_accuracy" if is_dense(summary) else "accuracy"
+    divided = division(summary)
     heads = [
         "model",
-        f"{split} {title(metric)}",
+        f"{split} {title(metric)}{f', {divided}' if divided else ''}",
         "95 % interval",
         "to control, points" if is_share(metric) else "to control",
-        *(["accuracy"] if metric != "accuracy" else []),
+        *([title(accuracy)] if metric != accuracy else []),
         "parameters",
         "MACs",
         "weights",
@@ -126,7 +129,7 @@ def results_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
                 shown(metric, scored.get(metric)),
                 spread(summary.get("intervals", {}).get(role), metric),
                 difference(summary.get("difference")) if role == "student" else DASH,
-                *([percent(scored["accuracy"])] if metric != "accuracy" else []),
+                *([percent(scored.get(accuracy))] if metric != accuracy else []),
                 count(model["parameters"]),
                 count(model["macs"]),
                 size(model["weights_bytes"]),
@@ -135,6 +138,6 @@ def results_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
         )
     baseline = models["student"]["metrics"][split].get("majority_baseline")
     if baseline is not None:
-        at = heads.index("accuracy") if metric != "accuracy" else 1
+        at = heads.index(title(accuracy)) if metric != accuracy else 1
         rows.append([MAJORITY, *(percent(baseline) if place == at else DASH for place in range(1, len(heads)))])
     return heads, rows

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import FileError
+from limbeck.evaluation.dense.told import division, is_dense
 from limbeck.files import Journal, read_json
 
 COMPARED = ("teacher", "control", "control_hard_labels", "student")  # the roles of every run
@@ -48,6 +49,18 @@ class Found:
     gallery: dict[str, Any] = field(default_factory=dict)
     explained: dict[str, Any] = field(default_factory=dict)
     beside: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    segments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dense(self) -> bool:
+        """Whether pixels have labels, and not samples."""
+        return is_dense(self.summary)
+
+    @property
+    def where(self) -> str:
+        """The split that models are compared on, and how it was divided from the others, where pixels have labels."""
+        divided = division(self.summary)
+        return f"{self.split}, {divided}" if divided else self.split
 
     @property
     def roles(self) -> list[str]:
@@ -135,9 +148,10 @@ def read_run(folder: str | Path) -> Found:
     for path in sorted((folder / "evaluation").glob("*-seed*.json"), key=_seed):
         found = read_json(path)
         evaluations.setdefault(found["role"], []).append(found)
-    gallery, explained = (_shown(folder, name) for name in ("gallery", "explain"))
-    _embed(folder, [*gallery.get("items", []), *explained.get("items", [])])
-    return Found(folder, run, summary, _curves(folder), evaluations, gallery, explained, _beside(folder))
+    gallery, explained, segments = (_shown(folder, name) for name in ("gallery", "explain", "segments"))
+    left = _embed(folder, [*gallery.get("items", []), *explained.get("items", [])])
+    _embed_rows(folder, segments.get("items", []), left)
+    return Found(folder, run, summary, _curves(folder), evaluations, gallery, explained, _beside(folder), segments)
 
 
 def _seed(path: Path) -> tuple[str, int]:
@@ -172,18 +186,42 @@ def _shown(folder: Path, name: str) -> dict[str, Any]:
     return read_json(file) if file.exists() else {}
 
 
-def _embed(folder: Path, items: list[dict[str, Any]]) -> None:
+def _embed(folder: Path, items: list[dict[str, Any]]) -> int:
     """Put pictures into their items as ``data``; what is too large, or would make the page so, gets None.
 
     The maps of a model (``models[role].file``) are pictures too.
+
+    Returns:
+        How many bytes of pictures the page still has room for.
     """
     left = MAX_PICTURES
     for holder in [one for item in items for one in (item, *item["models"].values()) if one.get("file")]:
-        picture = folder / holder["file"]
-        if not picture.resolve().is_relative_to(folder.resolve()) or not picture.is_file():
-            raise FileError(f"{folder / 'evaluation'} names {holder['file']}, which is not in the run folder")
+        picture = _picture(folder, holder["file"])
         size, holder["data"] = picture.stat().st_size, None
         if size <= min(MAX_PICTURE, left):
             left -= size
-            kind = "jpeg" if picture.suffix == ".jpg" else "png"
-            holder["data"] = f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
+            holder["data"] = _as_data(picture)
+    return left
+
+
+def _embed_rows(folder: Path, items: list[dict[str, Any]], left: int) -> None:
+    """Put the pictures of whole rows into them as ``data``; for a row that there is no room for, all are None."""
+    for item in items:
+        holders = [item["input"], item["truth"], *item["models"].values(), item["disagreement"]]
+        pictures = [_picture(folder, holder["file"]) for holder in holders]
+        size = sum(picture.stat().st_size for picture in pictures)
+        fits, left = size <= left, left - size if size <= left else left
+        for holder, picture in zip(holders, pictures, strict=True):
+            holder["data"] = _as_data(picture) if fits else None
+
+
+def _picture(folder: Path, file: str) -> Path:
+    picture = folder / file
+    if not picture.resolve().is_relative_to(folder.resolve()) or not picture.is_file():
+        raise FileError(f"{folder / 'evaluation'} names {file}, which is not in the run folder")
+    return picture
+
+
+def _as_data(picture: Path) -> str:
+    kind = "jpeg" if picture.suffix == ".jpg" else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from limbeck.evaluation.names import is_share, shown, title
 from limbeck.files import write_text
-from limbeck.report import cost_figures, figures, numbers, scores, tables, term_figures, terms
+from limbeck.report import cost_figures, dense, figures, numbers, scores, tables, term_figures, terms
 from limbeck.report.costs import told as of_costs
 from limbeck.report.read import NAMES, Found, read_run
 
@@ -68,47 +68,66 @@ def page(found: Found) -> str:
         names=NAMES,
         methods=METHODS,
         split=found.split,
+        where=found.where,
+        dense=found.dense,
+        counted=_counted(found),
         metric=title(found.metric),
         share=is_share(found.metric),
         style=Markup(style),
-        tables={name: getattr(tables, name)(found) for name in ("results", "sizes", "epochs", "operating", "bins")},
+        tables=_tables(found),
         slices=tables.slices(found),
         search=tables.search(found),
         figures=_figures(found),
         reliability=_reliability(found),
         curves=_precision(found),
+        orderly=len(found.scored("student").get("pr") or {}),
         sampling=_sampling(found),
         trainings=_trainings(found),
         beside=_beside(found),
         costs=_costs(found),
         confusion=tables.confusion(found),
         galleries=_galleries(found),
+        segments=dense.segments(found),
         findings=_findings(found),
         recipe=yaml.safe_dump(found.run["recipe"], sort_keys=False, allow_unicode=True),
     )
+
+
+def _tables(found: Found) -> dict[str, Any]:
+    """The tables that are shown as they are."""
+    told = {name: getattr(tables, name)(found) for name in ("sizes", "epochs", "operating", "bins")}
+    of_task = dense if found.dense else tables
+    return {**told, "results": of_task.results(found), "per_class": dense.per_class(found) if found.dense else None}
+
+
+def _counted(found: Found) -> str:
+    """How much the split of comparison holds."""
+    if found.dense:
+        return dense.counted(found)
+    return f"{numbers.count(found.summary['data']['splits'][found.split])} samples"
 
 
 def _figures(found: Found) -> dict[str, Any]:
     """The drawings; matplotlib escapes the text in them."""
     drawn: dict[str, Any] = {}
     if found.curves:
-        metric = found.metric if _every_epoch(found, found.metric) else "accuracy"
+        metric = found.metric if _every_epoch(found, found.metric) else "mean_iou" if found.dense else "accuracy"
         unit = ", %" if is_share(metric) else ""
         drawn["epochs"] = figures.curves(found.curves, "validation", metric, f"validation {title(metric)}{unit}")
         drawn["loss"] = figures.curves(found.curves, "train", "loss", "training loss")
     models = found.summary["models"]
     for key, text, unit in (
         ("weights_bytes", "weights on disk", "kB"),
-        ("latency_ms", "latency of one sample", "ms"),
+        ("latency_ms", f"latency of one {'patch' if found.dense else 'sample'}", "ms"),
         ("macs", "multiply-accumulates", "millions"),
     ):
         scale = {"weights_bytes": 1e3, "latency_ms": 1.0, "macs": 1e6}[key]
         values = {role: models[role][key] / scale for role in found.roles if models[role][key] is not None}
         if values:
             drawn[key] = figures.bars(text, values, unit)
-    recall = {role: _recall(found, role) for role in ("control", "student")}
-    if recall["control"] and recall["student"] and len(found.classes) <= 2 * tables.MOST_CLASSES:
-        drawn["per_class"] = figures.per_class(found.classes, recall["control"], recall["student"])
+    change = dense.change(found) if found.dense else _recalls(found)
+    if change is not None and len(found.classes) <= 2 * tables.MOST_CLASSES:
+        drawn["per_class"] = figures.per_class(*change, "IoU" if found.dense else "recall")
     roc = {role: found.scored(role).get("roc") or {} for role in tables.ROLES}
     name = next((one for one in (found.positive, *roc["student"]) if one in roc["student"]), None)
     if name is not None:
@@ -121,6 +140,12 @@ def _every_epoch(found: Found, metric: str) -> bool:
     """Whether each epoch was judged by this metric."""
     lines = [line for seeds in found.curves.values() for one in seeds.values() for line in one]
     return all(line["validation"].get(metric) is not None for line in lines)
+
+
+def _recalls(found: Found) -> tuple[list[str], list[float], list[float]] | None:
+    """Names and each class's recall of control and student; None without one of them."""
+    before, after = (_recall(found, role) for role in ("control", "student"))
+    return (found.classes, before, after) if before and after else None
 
 
 def _recall(found: Found, role: str) -> list[float]:
@@ -136,7 +161,7 @@ def _reliability(found: Found) -> list[dict[str, Any]]:
         scored, one = found.scored(role), found.shipped(role)
         bins = (scored.get("reliability") or {}).get("bins")
         if one is not None and bins:
-            svg = Markup(scores.reliability(role, bins))
+            svg = Markup(scores.reliability(role, bins, "pixels" if found.dense else "samples"))
             drawn.append({"role": role, "seed": one["seed"], "ece": scored.get("ece"), "svg": svg})
     return drawn
 

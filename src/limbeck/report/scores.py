@@ -14,8 +14,8 @@ from limbeck.report.read import NAMES
 _SIZE = (4.2, 3.8)
 
 
-def reliability(role: str, bins: Sequence[Mapping[str, float]]) -> str:
-    """Accuracy against confidence, a dot a bin, its gap to the diagonal, and how many samples each bin holds."""
+def reliability(role: str, bins: Sequence[Mapping[str, float]], unit: str = "samples") -> str:
+    """Accuracy against confidence, a dot a bin, its gap to the diagonal, and how many samples (or else) it holds."""
     confidence, accuracy, count = ([one[key] for one in bins] for key in ("confidence", "accuracy", "count"))
     most = max(count)
     with canvas(f"reliability-{role}", (4.2, 4.2)) as figure:
@@ -28,7 +28,7 @@ def reliability(role: str, bins: Sequence[Mapping[str, float]]) -> str:
         top.set_ylim(-0.03, 1.03)
         top.set_ylabel("accuracy, %")
         bottom.bar(confidence, count, width=1 / 18, color=COLORS[role])
-        bottom.set_ylabel("samples")
+        bottom.set_ylabel(unit)
         bottom.set_xlabel("confidence, %")
         bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         _shares(bottom, "x")

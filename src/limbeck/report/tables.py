@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limbeck.evaluation.dense.told import chance, classes_there
 from limbeck.evaluation.names import is_share, shown, title
 from limbeck.report import numbers
 from limbeck.report.numbers import DASH, MAJORITY, percent
@@ -98,11 +99,13 @@ def sizes(found: Found) -> Table:
 def epochs(found: Found) -> Table:
     """Every seed's selected and last epoch; the majority's share stands in the heads of accuracies."""
     metric, split = found.metric, found.split
+    shipped = (found.shipped("student") or {}).get("selected", {})
 
     def head(part: str) -> str:
-        baseline = found.summary["models"]["student"]["metrics"].get(part, {}).get("majority_baseline")
-        known = metric == "accuracy" and baseline is not None
-        return f"{part} {numbers.unbroken(f'(majority {percent(baseline, 1)})')}" if known else part
+        share = found.summary["models"]["student"]["metrics"].get(part, {}).get("majority_baseline")
+        there = classes_there(shipped.get(part, {}).get("per_class", []))
+        baseline = chance(metric, share, there) if found.dense else share if metric == "accuracy" else None
+        return part if baseline is None else f"{part} {numbers.unbroken(f'(majority {percent(baseline, 1)})')}"
 
     parts = [("selected", "train"), ("selected", "validation"), ("selected", split), ("last", "validation")]
     parts.append(("last", split))
@@ -159,7 +162,9 @@ def bins(found: Found) -> Table | None:
         for one in (found.scored(role).get("reliability") or {}).get("bins", []):
             cells = [percent(one["confidence"], 1), percent(one["accuracy"], 1), numbers.count(one["count"])]
             rows.append((role, cells))
-    return Table(["model", "mean confidence", "accuracy", "samples"], rows) if rows else None
+    return (
+        Table(["model", "mean confidence", "accuracy", "pixels" if found.dense else "samples"], rows) if rows else None
+    )
 
 
 def search(found: Found) -> Table | None:
@@ -190,7 +195,7 @@ def confusion(found: Found) -> list[dict[str, Any]]:
             if row != column and matrix[row][column]
         ]
         pairs.sort(key=lambda pair: -pair[0])
-        rows = [[{"n": n, "share": n / max(sum(row), 1)} for n in row] for row in matrix]
+        rows = [[_cell(n, sum(row), dense=found.dense) for n in row] for row in matrix]
         tables.append(
             {
                 "role": role,
@@ -201,6 +206,13 @@ def confusion(found: Found) -> list[dict[str, Any]]:
             }
         )
     return tables
+
+
+def _cell(n: int, row: int, *, dense: bool) -> dict[str, Any]:
+    """A cell of a confusion matrix: of samples their number, of pixels the percentage of their row."""
+    share = n / max(row, 1)
+    text = (f"{100 * share:.1f}" if share >= 0.0005 else "<0.1") if dense and n else str(n)
+    return {"n": n, "share": share, "text": text}
 
 
 def evidence(value: Mapping[str, Any]) -> str:

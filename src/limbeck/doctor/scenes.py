@@ -36,7 +36,8 @@ def leaky(splits: Mapping[str, SceneSplit]) -> list[Finding]:
             continue
         regions = sum(one.scene.name in both for one in splits[second].regions)
         shown = sorted(both)[:SHOWN]
-        text = f"{len(both)} pictures have patches in '{first}' and in '{second}', such as {', '.join(shown)}: "
+        several = "picture has" if len(both) == 1 else "pictures have"
+        text = f"{len(both)} {several} patches in '{first}' and in '{second}', such as {', '.join(shown)}: "
         text += f"scores on '{second}' are too good, since a patch is seldom unlike the one beside it"
         evidence = {"splits": [first, second], "pictures": len(both), "regions": regions, "examples": shown}
         cure = "divide by picture: data.split_by: image; tell the split's name beside each score"
@@ -55,7 +56,8 @@ def neighbors(splits: Mapping[str, SceneSplit]) -> list[Finding]:
         both = sorted(one & other)
         if len(one | other) < 2 or not both or _names(splits[first]) & _names(splits[second]):
             continue
-        text = f"{len(both)} groups have pictures in '{first}' and in '{second}', such as {', '.join(both[:SHOWN])}: "
+        several = "group has" if len(both) == 1 else "groups have"
+        text = f"{len(both)} {several} pictures in '{first}' and in '{second}', such as {', '.join(both[:SHOWN])}: "
         text += f"scores on '{second}' are of new pictures, not of new groups"
         evidence = {"splits": [first, second], "groups": len(both), "examples": both[:SHOWN]}
         cause, cure = "data.split_by: image", "to know of groups never seen, hold whole ones out: data.split_by: group"

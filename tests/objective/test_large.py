@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from limbeck.errors import ModelError
-from limbeck.losses import TABLE, compares, kl
+from limbeck.losses import TABLE, compares, declared, kl
 from limbeck.objective import Objective, large, supervised, term
 from limbeck.objective.balance import gradient_norms
 from limbeck.objective.large import by_parts
@@ -36,13 +35,13 @@ def labels(seed: int = 3) -> Tensor:
     return y
 
 
-@pytest.fixture(params=SIZES.values(), ids=SIZES)
+@pytest.fixture(params=list(SIZES.values()), ids=list(SIZES))
 def size(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
 @pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many parts each loss of logits was taken in."""
     found: list[int] = []
     real = large.computed_by_parts
@@ -93,7 +92,7 @@ def test_parts_are_the_whole(
     )
 
 
-@pytest.mark.parametrize("name", [name for name, loss in TABLE.items() if loss.compares.site == "logits"])
+@pytest.mark.parametrize("name", [name for name, loss in TABLE.items() if declared(loss).site == "logits"])
 def test_every_loss_of_logits_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
     z, teacher = drawn(B, C, H, W), Outputs(drawn(B, C, H, W, seed=1))
     both(monkeypatch, size, Objective([term(name, 1.0)]), z, teacher, labels())

@@ -322,8 +322,8 @@ def step(scene: Scene, objective: Objective, y: Tensor, inputs: Tensor | None = 
 def test_features_of_two_widths_bind_and_learn(scene: Scene, name: str) -> None:
     y = torch.zeros(3, 32, 32, dtype=torch.int64)
     y[0, :16] = -1
-    adapter = {"adapter": "conv"} if name == "cwd" else {}
-    found = step(scene, Objective([term(name, 1.0, at=AT[name], **adapter)]), y)
+    adapter = "conv" if name == "cwd" else None
+    found = step(scene, Objective([term(name, 1.0, at=AT[name], adapter=adapter)]), y)
     assert found["total"] > 0 or name == "vid"
     learned = [one for one in found["gradients"] if one is not None]
     assert learned
@@ -338,8 +338,8 @@ def test_features_of_two_widths_bind_and_learn(scene: Scene, name: str) -> None:
 def test_features_of_an_image_without_a_label_change_nothing(scene: Scene, name: str) -> None:
     y = torch.zeros(3, 32, 32, dtype=torch.int64)
     y[1] = -1
-    adapter = {"adapter": "conv"} if name == "cwd" else {}
-    objective = Objective([term(name, 1.0, at=AT[name], **adapter)])
+    adapter = "conv" if name == "cwd" else None
+    objective = Objective([term(name, 1.0, at=AT[name], adapter=adapter)])
     other = scene.inputs.clone()
     other[1] = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(7))
     first, second = step(scene, objective, y), step(scene, objective, y, other)

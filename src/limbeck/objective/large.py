@@ -122,7 +122,7 @@ class _ByParts(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (logits,) = ctx.saved_tensors
         found = torch.empty_like(logits)

@@ -59,7 +59,7 @@ def dice(
         >>> dice(z, target=torch.tensor([[[0, 0, -1]]]))  # of class 0: 1 - (2 · 1 + 1) / (1 + 2 + 1)
         tensor([0.2500])
     """
-    return _mean("dice", *_sums("dice", student, target, mask), smooth, absent, background)
+    return _mean("dice", _sums("dice", student, target, mask), smooth, absent, background)
 
 
 @compares("logits", relational=True, invariant=("shift",), dense=True, summed=True)
@@ -95,11 +95,11 @@ def dice_batch(
         >>> dice_batch(z, target=torch.tensor([[[0, 0, 1]], [[1, 1, 1]]]), background=1)  # 1 - 3 / (3 + 2 + 1)
         tensor(0.5000)
     """
-    sums = [one.sum(0, keepdim=True) for one in _sums("dice_batch", student, target, mask)]
-    return _mean("dice_batch", *sums, smooth, absent, background)[0]
+    both, given, labels = (one.sum(0, keepdim=True) for one in _sums("dice_batch", student, target, mask))
+    return _mean("dice_batch", (both, given, labels), smooth, absent, background)[0]
 
 
-def _sums(name: str, student: Tensor, target: Tensor, mask: Tensor | None) -> list[Tensor]:
+def _sums(name: str, student: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """I, P and Y of each image and class: ``[B, C]`` each."""
     dimensions(name, student, (4,))
     found, known = labeled(name, target, student, axis=1, mask=mask)
@@ -108,11 +108,11 @@ def _sums(name: str, student: Tensor, target: Tensor, mask: Tensor | None) -> li
     every = torch.arange(student.shape[1], device=target.device).view(1, -1, 1, 1)
     own = (found.unsqueeze(1) == every) & known.unsqueeze(1)  # added up in one order on any device, not scattered
     both, given = torch.where(own, right, 0.0).sum((2, 3)), torch.where(known.unsqueeze(1), p, 0.0).sum((2, 3))
-    return [both, given, own.sum((2, 3)).to(p.dtype)]
+    return both, given, own.sum((2, 3)).to(p.dtype)
 
 
 def _mean(
-    name: str, both: Tensor, given: Tensor, labels: Tensor, smooth: float, absent: bool, background: int | None
+    name: str, sums: tuple[Tensor, Tensor, Tensor], smooth: float, absent: bool, background: int | None
 ) -> Tensor:
     """The mean of one minus the overlap over the classes that count, of each row."""
     if not 0 <= smooth < float("inf"):
@@ -122,6 +122,7 @@ def _mean(
             f"{name}.smooth is 0 and absent classes count: such a class would be lost whatever the student says",
             cure="give smooth a number above 0, or leave absent out",
         )
+    both, given, labels = sums
     classes = labels.shape[1]
     if background is not None and (type(background) is not int or not 0 <= background < classes):
         raise RecipeError(f"{name}.background is {background!r}, expected the number of a class, 0 to {classes - 1}")

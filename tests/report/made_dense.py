@@ -55,7 +55,7 @@ def make_dense_run(
     classes: Sequence[str] = CLASSES,
     splits: dict[str, SceneSplit] | None = None,
     names: str = "tile/part_{:03d}",
-    note: str = DIVIDED,
+    note: str = f"{DIVIDED}; train 3 pictures, 12 patches",
     colors: Sequence[tuple[int, int, int]] | None = None,
     seeds: int = 2,
     side: int = 32,

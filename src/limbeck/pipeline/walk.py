@@ -98,6 +98,8 @@ def check_first(context: Context) -> None:
     for teacher in experiment.teachers:
         if not isinstance(teacher, Candidate):
             check_says(teacher, experiment.data)
+    if experiment.student.settings is not None:
+        experiment.objective.check_pieces(experiment.student.settings.accumulate)
     having = experiment.data.train.labeled
     if experiment.labels is not None and experiment.labels > having:
         raise RecipeError(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.pipeline.scenery import COLORS, scenery, segmenting
-from torch import Tensor
+from torch import Tensor, nn
 
 import limbeck as lb
 from limbeck.data.data import Data
@@ -189,3 +189,22 @@ def test_a_transfer_begins_with_a_new_head(data: Data, tmp_path: Path) -> None:
     result = execute(segmenting(scenery(tmp_path / "data"), **changes), tmp_path / "run", quiet=True)
     notes = [one["message"] for one in result.summary["findings"] if one["code"] == "model_begins"]
     assert any("the head 'classifier' of limbeck/unet starts anew" in one for one in notes)
+
+
+class Viewing(nn.Module):
+    """A segmenter that calls ``view`` on its maps, which channels-last memory refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.conv(x)
+        return self.last(maps.view(len(x), -1).view(maps.shape))
+
+
+def test_a_segmenter_that_calls_view_is_asked_in_the_students_training(data: Data, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    result = lb.distill(Viewing(), unet(), data, control=False, run=tmp_path / "run", **QUICK)
+    notes = [one["message"] for one in result.summary["findings"] if one["code"] == "model_begins"]
+    assert ["Viewing calls view" in note for note in notes] == [True]

@@ -45,7 +45,7 @@ def test_limbeck_store_and_plan(
     monkeypatch.chdir(tmp_path)
     recipe = segmenting(scenery(tmp_path / "data"))
     file = tmp_path / "scenery.yaml"
-    file.write_text(yaml.safe_dump(recipe.to_dict()))
+    file.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
     with pytest.raises(SystemExit) as left:
         cli.main(["store", str(file), "--quiet"])
     assert left.value.code == RecipeError.exit_code

@@ -21,6 +21,7 @@ def without_channels_last_where_refused(experiment: Experiment) -> Experiment:
     asked = {id(one): _refuses(one, seed, experiment.data.shape) for one in [*teachers, student]}
     settings = student.settings
     once = settings is not None and settings.views.identity and experiment.data.train.replayable
+    once = once and not experiment.task.dense  # what was said of pixels is not kept
     live = settings is not None and (not once or experiment.store is not None)
     culprits = [one for one in [student, *(teachers if live else [])] if asked[id(one)]]
     return replace(

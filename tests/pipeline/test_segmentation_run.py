@@ -113,6 +113,7 @@ def test_report_compare_and_doctor(root: Path, done: Path, tmp_path: Path, capsy
     assert "teacher_untrained" in codes
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(root: Path, done: Path, tmp_path: Path) -> None:
     file = written(segmenting(root, **SHORT), tmp_path / "recipe.yaml")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -127,9 +128,9 @@ def test_two_processes_train_as_one(root: Path, done: Path, tmp_path: Path) -> N
             for folder in (done, tmp_path / "two")
         )
         for name, value in one.items():
-            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
     said = [json.loads((folder / "summary.json").read_text())["models"] for folder in (done, tmp_path / "two")]
     for role, model in said[0].items():
         there = said[1][role]["metrics"]["test"]
-        assert there["mean_iou"] == pytest.approx(model["metrics"]["test"]["mean_iou"], abs=0.02)
+        assert there["mean_iou"] == pytest.approx(model["metrics"]["test"]["mean_iou"], abs=1e-3)
         assert there["pixels"] == model["metrics"]["test"]["pixels"]

@@ -41,10 +41,10 @@ def task_mistakes(spec: RecipeSpec) -> list[Mistake]:
 def models(spec: RecipeSpec) -> Iterator[tuple[Key, ModelSpec]]:
     """The models of a recipe with their keys."""
     several = isinstance(spec.teacher, list)
-    for number, one in enumerate(spec.teacher if isinstance(spec.teacher, list) else [spec.teacher]):
-        yield ("teacher", number) if several else ("teacher",), one
-    for number, one in enumerate(spec.assistants):
-        yield ("assistants", number), one
+    for number, teacher in enumerate(spec.teacher if isinstance(spec.teacher, list) else [spec.teacher]):
+        yield ("teacher", number) if several else ("teacher",), teacher
+    for number, assistant in enumerate(spec.assistants):
+        yield ("assistants", number), assistant
     yield ("student",), spec.student
 
 

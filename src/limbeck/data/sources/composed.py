@@ -46,7 +46,10 @@ def compose(seed: int = 0) -> dict[str, Any]:
             regions.append(Region.whole(Scene.of(f"{name}-{at:03d}", *drawn, len(CLASSES))))
         parts[name] = SceneSplit(regions, CLASSES, name, patch=(SIDE, SIDE))
     used = ", ".join(f"{len(rows[name]):,} for {name}" for name in PICTURES)
-    notes = [f"composed of scikit-learn's digits, none of them in two splits: {used}"]
+    notes = [
+        f"composed of scikit-learn's digits, none of them in two splits: {used}",
+        "divided by image: whole pictures are held out",
+    ]
     return {**parts, "classes": CLASSES, "notes": notes}
 
 

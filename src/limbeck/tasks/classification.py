@@ -65,8 +65,8 @@ def classification_task(
         name="classification",
         primary=metric,
         hear=predict,
-        quick=lambda said, wanted=(): quick(*said, wanted, positive=number),
-        metrics=lambda said, split, classes: classification(*said, classes, positive=number),
+        quick=lambda said, wanted=(): quick(said[0], said[1], wanted, positive=number),
+        metrics=lambda said, split, classes: classification(said[0], said[1], classes, positive=number),
         score=partial(score, primary=metric, positive=number, specificity=specificity),
         paired=lambda first, second, split: paired(
             first, second, split.targets, metric, positive=number, groups=split.groups

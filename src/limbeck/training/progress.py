@@ -20,7 +20,7 @@ class Reporter(Protocol):
         """A batch is done: ``epoch`` from 1, ``done`` batches and ``samples`` samples of it."""
 
     def epoch(self, line: Mapping[str, Any]) -> None:
-        """An epoch is done; ``line`` is what the journal keeps of it, and ``select``, the metric that is selected by."""
+        """An epoch is done; ``line`` is what the journal keeps of it, and ``select``, the metric it is selected by."""
 
     def end(self) -> None:
         """The training is over, or was stopped."""

@@ -310,7 +310,7 @@ def test_a_recipe_with_a_pretrained_model_and_other_statistics(monkeypatch: pyte
     plan = experiment.from_recipe(recipe.to_dict())
     asked = copy.deepcopy(recipe.to_dict())
     asked["student"]["pretrained"] = True
-    monkeypatch.setattr(examine, "published_normalization", lambda name, channels: Normalization((0.449,), (0.226,)))
+    monkeypatch.setattr(examine, "published_normalization", lambda *given: Normalization((0.449,), (0.226,)))
     found = examine._published(replace(plan, recipe=asked))
     assert codes(found) == ["normalization_published"]
     assert examine._published(plan) == []

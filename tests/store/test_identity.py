@@ -142,7 +142,7 @@ def test_what_differs_is_told_and_nothing_else(case: str) -> None:
 OTHER: dict[str, Any] = {
     "shift": 2, "flip": True, "rotate": 5.0, "scale": 0.1, "erase": 0.5, "vertical_flip": True, "shear": 3.0,
     "resized_crop": (0.5, 1.0), "color": Color(brightness=0.3), "randaugment": RandAugment(3, 9), "mixup": 0.4,
-    "cutmix": 1.0,
+    "cutmix": 1.0, "quarter_turns": True,
 }  # fmt: skip
 
 
@@ -299,3 +299,8 @@ def test_versions_are_told_where_they_differ() -> None:
     here = surroundings()
     assert other_versions(here) == "" == other_versions({})
     assert other_versions({**here, "torch": "2.1"}) == f"built with torch 2.1, this is {torch.__version__}"
+
+
+def test_views_that_came_later_leave_older_stores_as_they_are() -> None:
+    assert "quarter_turns" not in world(views=Views(shift=2))["views"]
+    assert world(views=Views(shift=2, quarter_turns=True))["views"]["quarter_turns"] is True

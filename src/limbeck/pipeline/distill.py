@@ -16,6 +16,7 @@ from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.scenes import SceneSplit
 from limbeck.data.views import Views
+from limbeck.data.views.views import LATER
 from limbeck.doctor import Finding
 from limbeck.errors import RecipeError, nearest
 from limbeck.objective import Objective, Term
@@ -333,6 +334,8 @@ def _described(plan: Experiment, teacher: Any) -> dict[str, Any]:
         settings = asdict(plan.student.settings)
         if settings["replay"] is None:  # as before there was a choice
             del settings["replay"]
+        for key in [key for key, off in LATER.items() if settings["views"][key] == off]:
+            del settings["views"][key]
     described = {
         "called": "limbeck.distill",
         "teachers": [

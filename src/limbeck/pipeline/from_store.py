@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.replay import Seer
 from limbeck.data.sampling import Sampler
-from limbeck.data.views import Color, Views
+from limbeck.data.views import Views
+from limbeck.data.views.views import LATER
 from limbeck.errors import RecipeError
 from limbeck.objective.kept import check_kept
 from limbeck.pipeline import auto
@@ -56,10 +57,9 @@ def settled(store: Store, settings: Settings, given: Collection[str]) -> Setting
     """
     kept = store.manifest.identity["views"]
     if "views" in given:
-        asked = {**asdict(settings.views), "color": asdict(settings.views.color or Color())}
-        now = json.loads(json.dumps({**kept, **asked}))
-        refuse(store.folder, differences({"views": kept}, {"views": now}))
-    own = Views(**{one.name: kept[one.name] for one in fields(Views)})
+        now = json.loads(json.dumps({**kept, **LATER, **settings.views.plain()}))
+        refuse(store.folder, differences({"views": {**LATER, **kept}}, {"views": now}))
+    own = Views(**{one.name: kept[one.name] for one in fields(Views) if one.name in kept})
     if own.mixes and "sampling" not in given:
         settings = replace(settings, sampling=kept["sampling"])
     return replace(settings, views=own, replay=store.replay)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.data.split import Split
+from limbeck.data.views.views import LATER
 from limbeck.evaluation.dense.reading import Reading, read_teacher
 from limbeck.evaluation.dense.tally import FORMAT
 from limbeck.evaluation.predict import ask
@@ -284,9 +285,12 @@ def _depends(
         settings = asdict(candidate.settings)
         for key in ("workers", "checkpoint_seconds", "device", "precision", "fast"):
             settings.pop(key)
-        for part, key in ((settings, "compile"), (settings, "replay"), (settings["views"], "quarter_turns")):
-            if not part[key]:  # as before there was a choice
-                part.pop(key)
+        for key in ("compile", "replay"):  # as before there was a choice
+            if not settings[key]:
+                settings.pop(key)
+        for key, off in LATER.items():
+            if settings["views"][key] == off:
+                settings["views"].pop(key)
         chosen = choose(candidate.settings.device, candidate.settings.precision, fast=candidate.settings.fast)
         settings["computed"] = [chosen.device.type, chosen.name, chosen.channels_last]
         if candidate.settings.select in ("f1", "auc", "average_precision"):  # these are of the positive class

@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import singledispatch
 from importlib import metadata
@@ -22,7 +21,6 @@ from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.replay import Replay, Seer
 from limbeck.data.split import JoinedSplit, Split
-from limbeck.data.views import Color
 from limbeck.errors import ModelError, ResumeError
 from limbeck.taps import plain
 from limbeck.teachers import Ensemble, FunctionTeacher, ModuleTeacher, OnnxTeacher, Recorded, Teacher
@@ -61,8 +59,7 @@ def identity(teacher: Teacher, see: Seer, replay: Replay, precision: str) -> dic
         "views": {
             "count": replay.views,
             "seed": replay.seed,
-            **asdict(views),
-            "color": asdict(views.color or Color()),
+            **views.plain(),
             **_sampling(see),
         },
         "precision": precision,

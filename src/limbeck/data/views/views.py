@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from limbeck.errors import RecipeError
 
 _LIMITS = {"shift": (0, 1024), "rotate": (0, 180), "scale": (0, 0.9), "shear": (0, 60), "erase": (0, 1),
            "mixup": (0, 100), "cutmix": (0, 100)}  # fmt: skip
+LATER = {"quarter_turns": False}  # kinds of views that came after the first stores and runs, as they are when off
 _TOGETHER = 2**18  # values that are computed at once: more do not stay in a core's cache
 
 
@@ -91,6 +92,16 @@ class Views:
     def identity(self) -> bool:
         """Whether every view is the image itself."""
         return self == Views()
+
+    def plain(self) -> dict[str, Any]:
+        """In plain data, as stores and runs know views by; of what came later nothing where it is not used.
+
+        Example:
+            >>> "quarter_turns" in Views().plain(), Views(shift=2).plain()["shift"]
+            (False, 2)
+        """
+        found = {**asdict(self), "color": asdict(self.color or Color())}
+        return {key: value for key, value in found.items() if key not in LATER or value != LATER[key]}
 
     @property
     def mixes(self) -> bool:

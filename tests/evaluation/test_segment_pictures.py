@@ -95,7 +95,7 @@ def test_without_a_teacher_the_student_is_held_against_the_truth(tmp_path: Path)
     write_pictures(tmp_path, {"test": split([truth])}, CLASSES, {"student": {"test": said(student)}})
     found = segments(tmp_path)
     assert found["roles"] == ["student"]
-    assert {one["kind"] for one in found["items"]} == {"best"}  # one picture is not the worst too
+    assert {one["kind"] for one in found["items"]} == {"by_lot_too", "best"}  # one picture is not the worst too
     assert found["items"][0]["disagreement"]["shares"] == {"right": pytest.approx(2 / 3), "wrong": pytest.approx(1 / 3)}
 
 
@@ -118,6 +118,16 @@ def test_ten_of_many_are_drawn_by_the_seed_alone() -> None:
         for at in (0, 40)
     ]
     assert seen[0] == seen[1] == [("by_lot", "validation", at) for at in by_lot(5, 12)]
+
+
+def test_test_makes_up_ten_where_validation_has_fewer() -> None:
+    few, more = (split([random((16, 16), 3, at) for at in range(count)]) for count in (4, 9))
+    readings = {"validation": said(*[random((16, 16), 3, 0)] * 4), "test": said(*[random((16, 16), 3, 1)] * 9)}
+    found = chosen({"validation": few, "test": more}, {"student": readings}, 7)
+    drawn = [one for one in found if one[0].startswith("by_lot")]
+    assert drawn == [("by_lot", "validation", at) for at in range(4)] + [
+        ("by_lot_too", "test", at) for at in by_lot(7, 9, 6)
+    ]
 
 
 def test_best_and_worst_by_iou_and_the_most_disputed() -> None:

@@ -20,6 +20,7 @@ METRICS = (
 OF_CLASS = ("iou", "dice", "recall", "precision")
 KINDS = {
     "by_lot": "Drawn by lot",
+    "by_lot_too": "Drawn by lot, to make ten",
     "best": "Best of the student",
     "worst": "Worst of the student",
     "disputed": "Where student and teacher differ most",

@@ -83,11 +83,17 @@ def disputed(student: Reading, teacher: Reading, split: SceneSplit, most: int = 
 def chosen(
     splits: Mapping[str, SceneSplit], said: Mapping[str, Mapping[str, Reading]], seed: int
 ) -> list[tuple[str, str, int]]:
-    """What is shown: kind (``by_lot``, ``best``, ``worst``, ``disputed``), split, and the region's number."""
+    """What is shown: kind, split, and the region's number.
+
+    The kinds are ``by_lot``, of validation; ``by_lot_too``, of test where validation has not ten; ``best``, ``worst``,
+    ``disputed``, of test.
+    """
     found = []
     if "validation" in splits:
         found += [("by_lot", "validation", at) for at in by_lot(seed, len(splits["validation"].regions))]
     if "test" in splits:
+        more = BY_LOT - len(found)
+        found += [("by_lot_too", "test", at) for at in by_lot(seed, len(splits["test"].regions), more)]
         student = said["student"]["test"]
         regions, classes = splits["test"].regions, len(splits["test"].classes)
         scores = [mean_iou(one, region.read()[1], classes) for one, region in zip(student.labels, regions, strict=True)]

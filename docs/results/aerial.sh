@@ -16,7 +16,7 @@ one() {
       kept aerial-quarter ;;
     patch)
       limbeck run recipes/aerial.yaml --set name=aerial-patch --set data.split_by=patch --set data.held_out=null \
-        --set seeds=1 --out runs/aerial-patch
+        --set seeds=1 --set teacher.epochs=100 --out runs/aerial-patch
       kept aerial-patch ;;
     tile)
       limbeck run recipes/aerial.yaml --set name=aerial-tile --set data.split_by=group \

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.windows import Size, blending, starts
+from limbeck.data.windows import Size, blending, starts, stepped
 
 Floats = NDArray[np.float32]
 Call = Callable[[Floats], Floats]  # inputs [B, C, H, W] in [0, 1] -> logits [B, classes, H, W]
@@ -65,16 +65,6 @@ def bands(
         for held in (total, weights):  # what the next row of windows goes on with
             held[..., : window[0] - done, :] = held[..., done:, :].copy()
             held[..., window[0] - done :, :] = 0
-
-
-def stepped(window: Size, overlap: float) -> Size:
-    """How far it is from one window to the next, down and across.
-
-    Example:
-        >>> stepped((256, 64), 0.25)
-        (192, 48)
-    """
-    return max(round(window[0] * (1 - overlap)), 1), max(round(window[1] * (1 - overlap)), 1)
 
 
 def windows_of(size: Size, window: Size, overlap: float) -> int:

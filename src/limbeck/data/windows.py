@@ -44,6 +44,16 @@ def places(size: Size, window: Size, step: Size, edges: str = "cover") -> list[t
     return [(top, left) for top in tops for left in lefts]
 
 
+def stepped(window: Size, overlap: float) -> Size:
+    """How far it is from one window to the next, down and across.
+
+    Example:
+        >>> stepped((256, 64), 0.25)
+        (192, 48)
+    """
+    return max(round(window[0] * (1 - overlap)), 1), max(round(window[1] * (1 - overlap)), 1)
+
+
 def blending(window: Size) -> NDArray[np.float32]:
     """How much each pixel of a window counts where windows overlap, ``[H, W]``: most in its middle, above 0 everywhere.
 
@@ -63,4 +73,4 @@ def _ramp(side: int) -> Any:
     return np.minimum(rising, rising[::-1]) / middle
 
 
-__all__ = ["EDGES", "Size", "blending", "places", "starts"]
+__all__ = ["EDGES", "Size", "blending", "places", "starts", "stepped"]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.data.split import Split
 from limbeck.data.views.views import LATER
@@ -172,27 +172,29 @@ def listen(context: Context, teacher: Teacher, digest: str, role: str = "teacher
     splits, stage = context.splits, f"models/{role}_outputs"
     if isinstance(teacher, Store):  # which keeps the training split in its views
         return {name: teacher.says(name, split) for name, split in splits.items() if name != "train"}
-    listening: Any = read_teacher if context.experiment.task.dense else ask
+    dense = context.experiment.task.dense
+    listening: Any = read_teacher if dense else ask
     if not digest or not all(split.replayable for split in splits.values()):
         return {name: listening(teacher, split, shared=True) for name, split in splits.items()}
-    form = [FORMAT] if context.experiment.task.dense else []
+    form = [FORMAT] if dense else []
     key = key_of([digest, {name: split.fingerprint() for name, split in splits.items()}, *form])
-    folder = context.run.path / stage
-    if context.experiment.task.dense:
-        if context.run.done(stage, key) is None:
-            for name, split in splits.items():
-                write_tensors(folder / f"{name}.safetensors", listening(teacher, split, shared=True).tensors())
-            context.run.complete(stage, key, {}, [f"{name}.safetensors" for name in splits])
-        return {name: Reading.of(read_tensors(folder / f"{name}.safetensors")[0]) for name in splits}
+    files = {name: context.run.path / stage / f"{name}.safetensors" for name in splits}
     if context.run.done(stage, key) is None:
         for name, split in splits.items():
-            outputs = ask(teacher, split, shared=True)
-            weighted = {} if outputs.members is None else {"members": outputs.members, "weights": outputs.weights}
-            kept = {name: value for name, value in weighted.items() if value is not None}
-            write_tensors(folder / f"{name}.safetensors", {"logits": outputs.logits, **kept})
-        context.run.complete(stage, key, {}, [f"{name}.safetensors" for name in splits])
-    found = {name: read_tensors(folder / f"{name}.safetensors")[0] for name in splits}
+            write_tensors(files[name], _tensors(listening(teacher, split, shared=True)))
+        context.run.complete(stage, key, {}, [file.name for file in files.values()])
+    found = {name: read_tensors(file)[0] for name, file in files.items()}
+    if dense:
+        return {name: Reading.of(one) for name, one in found.items()}
     return {name: Outputs(one["logits"], {}, one.get("members"), one.get("weights")) for name, one in found.items()}
+
+
+def _tensors(said: Outputs | Reading) -> dict[str, Tensor]:
+    """What a teacher said of a split, as a file holds it."""
+    if isinstance(said, Reading):
+        return said.tensors()
+    weighted = {} if said.members is None else {"members": said.members, "weights": said.weights}
+    return {"logits": said.logits, **{name: value for name, value in weighted.items() if value is not None}}
 
 
 def _heard(one: Any) -> str:

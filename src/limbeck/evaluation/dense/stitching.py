@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.convert import scaled
-from limbeck.data.windows import Size, blending, places
+from limbeck.data.windows import Size, blending, places, stepped
 from limbeck.errors import ModelError
 
 Call = Callable[[Tensor], Tensor]  # inputs [B, C, H, W] in [0, 1] -> logits [B, classes, H, W]
@@ -74,8 +74,7 @@ def _windows(call: Call, picture: Tensor, window: Size, overlap: float) -> Itera
     high, wide = picture.shape[1:]
     if not picture.numel():
         raise ValueError("a picture without pixels")
-    step = (max(round(window[0] * (1 - overlap)), 1), max(round(window[1] * (1 - overlap)), 1))
-    corners = places((high, wide), window, step)
+    corners = places((high, wide), window, stepped(window, overlap))
     padded = torch.zeros(picture.shape[0], max(high, window[0]), max(wide, window[1]), dtype=torch.uint8)
     padded[:, :high, :wide] = picture
     together = max(_PIXELS // (window[0] * window[1]), 1)

@@ -12,6 +12,7 @@ import pytest
 import limbeck.pipeline.sweep as module
 from limbeck.errors import RecipeError, ResumeError
 from limbeck.pipeline.sweep import resume, sweep
+from limbeck.pipeline.tables import points
 from limbeck.recipe.recipe import Recipe
 
 RECIPE = Recipe.parse({"teacher": {"model": "limbeck/cnn5"}, "student": {"model": "limbeck/cnn5"}})
@@ -20,6 +21,8 @@ KEY = "objective.kl.temperature"
 
 class Runs:
     """Stands in for ``execute``: a run's temperature tells its accuracy; test is the opposite of validation."""
+
+    findings: tuple[dict[str, str], ...] = ()
 
     def __init__(self, accuracy: dict[float, float], stop_at: int | None = None) -> None:
         self.accuracy, self.stop_at, self.calls = accuracy, stop_at, []  # type: ignore[var-annotated]
@@ -34,7 +37,7 @@ class Runs:
             scores["test"] = {"accuracy": 1 - self.accuracy[temperature]}
         runs = [{"seed": seed, "metrics": {"selected": scores}} for seed in (0, 1)]
         models = {role: {"runs": runs} for role in ("teacher", "control", "student")}
-        return SimpleNamespace(summary={"models": models, "seconds": 1.0, "verdict": "v"})
+        return SimpleNamespace(summary={"models": models, "seconds": 1.0, "verdict": "v", "findings": self.findings})
 
 
 def test_the_best_on_validation_is_run_in_full_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +53,19 @@ def test_the_best_on_validation_is_run_in_full_once(tmp_path: Path, monkeypatch:
     assert json.loads((tmp_path / "sweep.json").read_text()) == found
     assert [point["student"]["mean"] for point in found["points"]] == [0.5, 0.8, 0.8, 0.7]
     assert "temperature" in (tmp_path / "sweep.svg").read_text()
+
+
+def test_how_pictures_were_divided_stands_in_figure_and_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs({1: 0.5, 2: 0.8})
+    monkeypatch.setattr(module, "execute", runs)
+    found = sweep(RECIPE, {KEY: [1, 2]}, tmp_path / "a", quiet=True)
+    assert "divided" not in (tmp_path / "a" / "sweep.svg").read_text()
+    assert "split" not in points(found)[0]
+    runs.findings = ({"message": "divided by patch: patches of one picture lie in several splits; train 3"},)
+    found = sweep(RECIPE, {KEY: [1, 2]}, tmp_path / "b", quiet=True)
+    assert "divided by patch" in (tmp_path / "b" / "sweep.svg").read_text()
+    heads, rows = points(found)
+    assert (heads[-1], [row[-1] for row in rows]) == ("split", ["divided by patch"] * 2)
 
 
 def test_points_may_have_fewer_seeds_than_the_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import RecipeError, ResumeError
+from limbeck.evaluation.dense.told import division
 from limbeck.evaluation.names import is_share, sign, title
 from limbeck.evaluation.statistics import interval
 from limbeck.files import make_folder, read_json, write_bytes, write_json
@@ -142,7 +143,7 @@ def plot(found: Mapping[str, Any]) -> str:
         axes.set_xticks(places, texts, rotation=0 if scale else 30, ha="center" if scale else "right")
         axes.minorticks_off()
         axes.set_xlabel(", ".join(keys))
-        axes.set_ylabel(f"validation {title(metric)}{', %' if is_share(metric) else ''}")
+        axes.set_ylabel(f"validation {title(metric)}{_divided(found)}{', %' if is_share(metric) else ''}")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         buffer = io.StringIO()
@@ -156,7 +157,12 @@ def _scores(summary: Mapping[str, Any], metric: str) -> dict[str, Any]:
         seeds = [run["metrics"]["selected"]["validation"][metric] for run in model["runs"]]
         mean = interval(seeds)
         scores[role] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "seeds": seeds}
-    return {**scores, "seconds": summary["seconds"]}
+    return {**scores, "seconds": summary["seconds"], "divided": division(summary)}
+
+
+def _divided(found: Mapping[str, Any]) -> str:
+    divided = next((point["divided"] for point in found["points"] if point.get("divided")), None)
+    return f", {divided}" if divided else ""
 
 
 def _check_before(folder: Path, recipe: Recipe, grid: Mapping[str, Sequence[Any]]) -> None:

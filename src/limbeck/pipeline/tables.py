@@ -62,12 +62,15 @@ def points(found: Mapping[str, Any]) -> Table:
     best, metric = (found.get("best") or {}).get("values"), found.get("metric", "accuracy")
     keys = list(dict.fromkeys(key for point in found["points"] for key in point["values"]))
     roles = [role for role in ROLES if any(role in point for point in found["points"])]
-    return [*keys, *(f"{role.replace('_', ' ')}, {title(metric)}" for role in roles), "seconds", "best"], [
+    divided = any(point.get("divided") for point in found["points"])
+    heads = [*keys, *(f"{role.replace('_', ' ')}, {title(metric)}" for role in roles), "seconds", "best"]
+    return [*heads, "split"] if divided else heads, [
         [
             *(str(point["values"].get(key, DASH)) for key in keys),
             *(around(point.get(role), metric) for role in roles),
             f"{point['seconds']:.0f}",
             "*" if point["values"] == best else "",
+            *([point.get("divided") or DASH] if divided else []),
         ]
         for point in found["points"]
     ]

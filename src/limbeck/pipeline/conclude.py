@@ -72,8 +72,13 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     chosen = {role: ones[min(best, len(ones) - 1)] for role, ones in found.trained.items()}
     sizes = measure(context, {**({"teacher": found.members[0]} if len(found.members) == 1 else {}), **chosen})
     scored = of_shipped(evaluations, chosen["student"].seed, context.compared)
-    exports, failed = _ship(context, chosen["student"], scored["student"].get("operating_point"))
-    said = _shown(context, found, chosen) if context.score_test else {}
+    exports: list[dict[str, Any]] = []
+    said: dict[str, dict[str, Any]] = {}
+    failed: ExportError | None = None
+    if context.score_test:
+        heard = _hear(context, chosen["student"], "test")
+        exports, failed = _ship(context, chosen["student"], heard, scored["student"].get("operating_point"))
+        said = _shown(context, found, chosen, heard)
     summary = _summary(context, found, sizes, exports, failed)
     add_uncertainty(summary, experiment, scored, {role: one["test"] for role, one in said.items()})
     summary["objective_search"] = found.searched
@@ -104,15 +109,24 @@ def _modules(teacher: Teacher | None, chosen: Mapping[str, Trained]) -> dict[str
     return found
 
 
-def _shown(context: Context, found: Outcome, chosen: Mapping[str, Trained]) -> dict[str, dict[str, Any]]:
-    """Write the pictures of a run; what each reloaded file of the chosen models says of them, by role and split."""
+def _shown(context: Context, found: Outcome, chosen: Mapping[str, Trained], heard: Any) -> dict[str, dict[str, Any]]:
+    """Write the pictures of a run; what each reloaded file of the chosen models says of them, by role and split.
+
+    Args:
+        context: of the run.
+        found: what the trainings left.
+        chosen: the models, by role.
+        heard: what the student that ships says of the test split.
+    """
     experiment, task = context.experiment, context.experiment.task
     several = {role: one for role, one in chosen.items() if role in ROLES}
     said: dict[str, dict[str, Any]] = {}
     if found.teacher is not None:
         said["teacher"] = {name: found.reference[name] for name in task.shown}
     for role, one in several.items():
-        said[role] = {name: task.reference(_hear(context, one, name)) for name in task.shown}
+        known = {"test": heard} if role == "student" else {}
+        asked = {name: known[name] if name in known else _hear(context, one, name) for name in task.shown}
+        said[role] = {name: task.reference(one) for name, one in asked.items()}
     task.pictures(
         context.run.path,
         {name: context.splits[name] for name in task.shown},
@@ -131,16 +145,14 @@ def _hear(context: Context, trained: Trained, split: str) -> Any:
 
 
 def _ship(
-    context: Context, student: Trained, point: Mapping[str, Any] | None
+    context: Context, student: Trained, heard: Any, point: Mapping[str, Any] | None
 ) -> tuple[list[dict[str, Any]], ExportError | None]:
     """Ship and export; a failed export is told at the end, when everything else is kept."""
-    if not context.score_test:
-        return [], None
     ship(context, student, point)
     if "onnx" not in context.experiment.exports:
         return [], None
     try:
-        return [export(context, student, _hear(context, student, "test"), point)], None
+        return [export(context, student, heard, point)], None
     except ExportError as error:
         return [], error
 

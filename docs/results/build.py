@@ -16,7 +16,8 @@ from typing import Any
 
 from aerial_page import aerial, classes, ways
 from methods_page import methods
-from store_page import gap, reading, trained, verdict
+from speed_page import losses, masks, memory, speed, views
+from store_page import gap, reading, trained
 
 from limbeck.evaluation.statistics import interval
 from limbeck.pipeline.sweep import plot
@@ -145,86 +146,6 @@ def sweep(folder: Path) -> list[str]:
     return [*lines, ""]
 
 
-def speed(folder: Path) -> list[str]:
-    """The benchmark of a training step."""
-    found = read(folder / "distill_step.json")
-    environment = found["environment"]
-    lines = [
-        "`python benchmarks/distill_step.py --json`  ",
-        f"{found['date']}, {environment['processor']}, {environment['cores']} cores, "
-        f"threads: {environment['threads']}, torch {environment['torch']}, {found['precision']}, "
-        f"batch {found['batch']}.",
-        "",
-        "`hand` is the best hand-written loop of the student alone, in the same precision and memory format;",
-        "`limbeck` is the student alone in limbeck's loop; `hand2` and `limbeck2` are the same loops again, the",
-        "spread of A against A; `plain` is a float32 loop with a live teacher; `distill` is limbeck with the live",
-        "teacher, `store` with a finished store in its place, `auto` with the live teacher and a store that is",
-        "filled meanwhile: every step is one of a first epoch. Steps of all loops were taken in turns; no",
-        "checkpoint is written. A store that cost nothing at all would bring `distill / store` to `distill / limbeck`,",
-        "so these two ratios are mostly those of the two models on this machine.",
-        "",
-        "| loop | median of a step | 25 to 75 % | steps |",
-        "|---|---|---|---|",
-    ]
-    for name, one in found["loops"].items():
-        quarter = f"{one['low_ms']:.1f} to {one['high_ms']:.1f} ms"
-        lines.append(f"| {name} | {one['median_ms']:.1f} ms | {quarter} | {one['steps']} |")
-    lines += ["", "| ratio | median | turn by turn | asked for |", "|---|---|---|---|"]
-    for one in found["ratios"]:
-        asked = verdict(one if one["target"] else None)
-        turns = f"{one['low']:.2f} to {one['high']:.2f}"
-        lines.append(f"| {one['of']} / {one['to']} | {one['ratio']:.2f} | {turns} | {asked} |")
-    return [*lines, ""]
-
-
-def views(folder: Path) -> list[str]:
-    """The benchmark of views."""
-    found = read(folder / "views.json")
-    environment, sizes = found["environment"], list(found["views"])
-    shapes = {name: " × ".join(map(str, shape)) for name, shape in found["sizes"].items()}
-    lines = [
-        "`python benchmarks/views.py --json`  ",
-        f"{found['date']}, {environment['processor']}, threads: {environment['threads']}, "
-        f"torch {environment['torch']}; processor time of a batch. A ratio above 1: limbeck is faster.",
-        "",
-        "| views | " + " | ".join(f"{shapes[name]} | torchvision | ratio" for name in sizes) + " |",
-        f"|{'---|' * (1 + 3 * len(sizes))}",
-    ]
-    for kind in found["views"][sizes[0]]:
-        cells = []
-        for name in sizes:
-            one = found["views"][name][kind]
-            cells += [milliseconds(one["limbeck_ms"]), milliseconds(one["torchvision_ms"]), f"{one['ratio']:.2f}"]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
-    return [*lines, ""]
-
-
-def losses(folder: Path) -> list[str]:
-    """The benchmark of what each loss adds to a step."""
-    if not (folder / "losses.json").exists():
-        return ["Not measured yet: `python benchmarks/losses.py --json`.", ""]
-    found = read(folder / "losses.json")
-    environment = found["environment"]
-    lines = [
-        "`python benchmarks/losses.py --json`  ",
-        f"{found['date']}, {environment['processor']}, threads: {environment['threads']}, "
-        f"torch {environment['torch']}, {found['precision']}, batch {found['batch']}; {found['time']} time, "
-        f"{found['rounds']} rounds of {found['turn']} steps.",
-        "",
-        "| loss | reads | without it | with it | share of the step | 25 to 75 % | of the student alone | asked for |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for one in found["losses"]:
-        share = one["share"]
-        met = "–" if one["asked"] is None else f"≤ {100 * one['asked']:.0f} %: {'met' if one['met'] else '**missed**'}"
-        lines.append(
-            f"| {one['loss']} | {one['site'].replace('_', ' ')} | {one['without_ms']:.1f} ms | {one['with_ms']:.1f} ms "
-            f"| {100 * share['median']:.1f} % | {100 * share['low']:.1f} to {100 * share['high']:.1f} % "
-            f"| {100 * one['of_student']['median']:.1f} % | {met} |"
-        )
-    return [*lines, "", *(f"- {name} is left out: it {why}." for name, why in found["left_out"].items()), ""]
-
-
 def read(path: Path) -> Any:
     """A JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -237,6 +158,8 @@ MAKERS = {
     "speed": speed,
     "views": views,
     "losses": losses,
+    "masks": masks,
+    "memory": memory,
     "methods": methods,
     "gap": gap,
     "aerial": aerial,

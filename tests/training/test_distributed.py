@@ -22,6 +22,7 @@ SCRIPT = Path(__file__).with_name("together.py")
 EQUAL = [
     "one step", "short last batch", "accumulated", "batches of one", "averaged", "unused parameter", "frozen first",
     "views", "mixed", "balanced", "adapters", "relations", "relations in pieces", "schedule and shares",
+    "masks", "masks by image",
 ]  # fmt: skip
 
 

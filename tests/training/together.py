@@ -115,6 +115,38 @@ def reading_layers(made: Job) -> Job:
     return replace(made, objective=objective, teacher=reading(teacher, objective.layers("teacher")))
 
 
+def pictures(count: int) -> pixels.SceneSplit:
+    """Of several sizes, some pixels without a label."""
+    found = []
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        size = (9 + number, 12 - number)
+        mask = (
+            torch.randint(3, size, generator=generator)
+            .byte()
+            .masked_fill(torch.rand(size, generator=generator) < 0.1, 255)
+        )
+        found.append(pixels.Scene.of(f"p{number}", torch.randint(256, (3, *size), generator=generator).byte(), mask, 3))
+    return pixels.SceneSplit([pixels.Region.whole(one) for one in found], list("abc"), "test", patch=(8, 8))
+
+
+def segmenting(seed: int = 1) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Conv2d(3, 3, 3, padding=1)
+
+
+def masks(*losses: Any) -> dict[str, Any]:
+    """Patches with masks in batches of four, so that a process gets none of a short last one."""
+    return {
+        "objective": Objective([*losses, term("pixel_kl", 0.5, temperature=2.0)]),
+        "split": pictures(5),
+        "batch_size": 4,
+        "preparation": Normalization((0.5,) * 3, (0.25,) * 3),
+        "teacher": as_teacher(segmenting(5), None),
+        "validate": lambda _: {"accuracy": 0.5, "loss": None},
+    }
+
+
 HINT = term("fitnet", 1.0, at="2")  # through an adapter
 CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "one step": (dense, {"count": 8, "epochs": 1, "batch_size": 8}),
@@ -134,6 +166,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "schedule and shares": (dense, {"objective": Objective(
         [supervised(1.0), term("kl", 1.0, schedule={"warmup": 2}), HINT], balance={"supervised": 1, "fitnet": 2}
     )}),
+    "masks": (segmenting, masks(supervised(0.5), term("dice_batch", 0.5))),
+    "masks by image": (segmenting, masks(term("dice", 0.5), term("focal", 0.5))),
     "memory": (dense, {"objective": Objective([supervised(0.3), term("crd", 0.8, at="2", dim=8)])}),
 }  # fmt: skip
 
@@ -182,21 +216,6 @@ def predicted() -> dict[str, Tensor]:
         parts = {"logits": logits, "targets": targets, "members": said.members, "weights": said.weights, "one": alone}
         found.update({f"{count}/{name}": value for name, value in parts.items()})
     return found
-
-
-def pictures(count: int) -> pixels.SceneSplit:
-    """Of several sizes, some pixels without a label."""
-    found = []
-    for number in range(count):
-        generator = torch.Generator().manual_seed(number)
-        size = (9 + number, 12 - number)
-        mask = (
-            torch.randint(3, size, generator=generator)
-            .byte()
-            .masked_fill(torch.rand(size, generator=generator) < 0.1, 255)
-        )
-        found.append(pixels.Scene.of(f"p{number}", torch.randint(256, (3, *size), generator=generator).byte(), mask, 3))
-    return pixels.SceneSplit([pixels.Region.whole(one) for one in found], list("abc"), "test", patch=(8, 8))
 
 
 def read_pixels() -> dict[str, Tensor]:

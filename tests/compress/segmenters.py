@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from limbeck.compress.use import Use
-from limbeck.compress.windows import Windows
+from limbeck.compress.shipped.use import Use
+from limbeck.compress.shipped.windows import Windows
 
 NAMES = ("land", "water", "roof")
 COLORS = ((0, 128, 0), (0, 0, 255), (200, 60, 40))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.compress.segmenters import WINDOW, convolved, kernel, whole
 
-from limbeck.compress.bands import bands, softmax, stepped, windows_of
+from limbeck.compress.shipped.bands import bands, softmax, stepped, windows_of
 from limbeck.data.windows import blending, places
 from limbeck.evaluation.dense.stitching import OVERLAP, stitched
 

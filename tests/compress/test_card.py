@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from limbeck.compress.card import model_card
+from limbeck.compress.card.card import model_card
 
 _SPEC = importlib.util.spec_from_file_location("made_for_card", Path(__file__).parents[1] / "report" / "made.py")
 assert _SPEC is not None

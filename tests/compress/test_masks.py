@@ -16,9 +16,9 @@ from tests.compress.segmenters import COLORS, NAMES, kernel, resealed, segmenter
 
 import limbeck
 from limbeck.compress import predict_images
-from limbeck.compress.opening import open_onnx
-from limbeck.compress.use import Use
-from limbeck.compress.windows import Windows
+from limbeck.compress.shipped.opening import open_onnx
+from limbeck.compress.shipped.use import Use
+from limbeck.compress.shipped.windows import Windows
 from limbeck.errors import DataError, ExportError, FileError, LimbeckError, RecipeError
 from limbeck.evaluation.dense.palette import class_colors
 
@@ -274,7 +274,7 @@ def test_what_is_no_picture_is_named(here: Path) -> None:
 
 def test_nothing_of_the_training_is_imported() -> None:
     """The files that predict reads with know numpy, Pillow and ONNX Runtime, but for the one writer of files."""
-    package, seen, open_ = Path(limbeck.__file__).parent, set[str](), ["compress/predict.py"]
+    package, seen, open_ = Path(limbeck.__file__).parent, set[str](), ["compress/shipped/predict.py"]
     while open_:
         file = open_.pop()
         seen.add(file)
@@ -287,9 +287,9 @@ def test_nothing_of_the_training_is_imported() -> None:
                 if name.startswith("limbeck.") and found not in (*seen, "files.py"):
                     open_.append(found)
     assert {
-        "compress/masks.py",
-        "compress/bands.py",
-        "compress/opening.py",
+        "compress/shipped/masks.py",
+        "compress/shipped/bands.py",
+        "compress/shipped/opening.py",
         "data/windows.py",
         "data/pictures.py",
     } <= seen

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import nn
 
 from limbeck.compress import predict_images
-from limbeck.compress.onnx import compare, export_onnx, run_onnx
-from limbeck.compress.opening import open_onnx
-from limbeck.compress.predict import read_image
-from limbeck.compress.use import Use
+from limbeck.compress.export.onnx import compare, export_onnx, run_onnx
+from limbeck.compress.shipped.opening import open_onnx
+from limbeck.compress.shipped.predict import read_image
+from limbeck.compress.shipped.use import Use
 from limbeck.data import Normalization, Split
 from limbeck.data.pictures import Frame
 from limbeck.data.preparation import Preparation

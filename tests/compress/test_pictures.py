@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.compress.predict import read_image
+from limbeck.compress.shipped.predict import read_image
 from limbeck.errors import DataError
 
 GRAY = (1, 8, 8)

@@ -15,11 +15,11 @@ from tests.compress.segmenters import COLORS, NAMES, WINDOW, kernel, segmenter, 
 from torch import nn
 
 from limbeck.compress import predict_images
-from limbeck.compress.alike import Beside, compare_stitched
-from limbeck.compress.onnx import export_onnx, free_sizes
-from limbeck.compress.opening import open_onnx
-from limbeck.compress.use import Use
-from limbeck.compress.windows import Windows
+from limbeck.compress.export.alike import Beside, compare_stitched
+from limbeck.compress.export.onnx import export_onnx, free_sizes
+from limbeck.compress.shipped.opening import open_onnx
+from limbeck.compress.shipped.use import Use
+from limbeck.compress.shipped.windows import Windows
 from limbeck.data import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.scenes import Region, Scene, SceneSplit

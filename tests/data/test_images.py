@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFile
 from tests.data.painting import folders, paint
 
-from limbeck.compress.predict import read_image
+from limbeck.compress.shipped.predict import read_image
 from limbeck.data.batches import batches
 from limbeck.data.pictures import Frame, read_picture
 from limbeck.data.sources.named import load

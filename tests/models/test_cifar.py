@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.compress.onnx import export_onnx, run_onnx
+from limbeck.compress.export.onnx import export_onnx, run_onnx
 from limbeck.data import Normalization, Split
 from limbeck.data.preparation import Preparation
 from limbeck.errors import ModelError

@@ -16,7 +16,7 @@ from sklearn import metrics as sk
 
 import limbeck
 from limbeck.compress import predict_images
-from limbeck.compress.onnx import run_onnx
+from limbeck.compress.export.onnx import run_onnx
 from limbeck.data import Data, Split
 from limbeck.data.about import About
 from limbeck.errors import DataError, RecipeError

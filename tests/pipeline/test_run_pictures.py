@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import limbeck
-from limbeck.compress.onnx import run_onnx
+from limbeck.compress.export.onnx import run_onnx
 from limbeck.data.sources.named import load
 from limbeck.pipeline.run import execute
 from limbeck.recipe.recipe import Recipe

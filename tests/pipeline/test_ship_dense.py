@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.compress.opening import open_onnx
-from limbeck.compress.windows import Windows
+from limbeck.compress.shipped.opening import open_onnx
+from limbeck.compress.shipped.windows import Windows
 from limbeck.data import Data, Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.data.scenes import Region, Scene, SceneSplit

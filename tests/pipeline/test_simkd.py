@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import limbeck
-from limbeck.compress.onnx import run_onnx
+from limbeck.compress.export.onnx import run_onnx
 from limbeck.data import Data, Normalization, load
 from limbeck.data.split import Split
 from limbeck.errors import LimbeckError, RecipeError

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import limbeck
-from limbeck.compress.onnx import run_onnx
+from limbeck.compress.export.onnx import run_onnx
 from limbeck.errors import LimbeckError, ModelError, RecipeError
 from limbeck.evaluation.predict import predict
 from limbeck.files import read_tensors, write_tensors

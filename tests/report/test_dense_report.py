@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.compress.card import model_card
+from limbeck.compress.card.card import model_card
 from limbeck.data.scenes import IGNORED
 from limbeck.errors import FileError
 from limbeck.evaluation.dense.measures import margins, measure

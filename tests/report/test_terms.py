@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from limbeck.compress.card import model_card
+from limbeck.compress.card.card import model_card
 from limbeck.report import render
 from limbeck.report.render import write_report
 

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto
 from tests.teachers.onnx_files import linear, outside, zipmap
 
-from limbeck.compress.onnx import export_onnx
+from limbeck.compress.export.onnx import export_onnx
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.errors import FileError, LimbeckError, ModelError

@@ -1,5 +1,5 @@
 """Making files that ship: export, and what is said from the file alone."""
 
-from limbeck.compress.predict import predict_images
+from limbeck.compress.shipped.predict import predict_images
 
 __all__ = ["predict_images"]

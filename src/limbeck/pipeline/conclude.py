@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.compress.card import model_card
+from limbeck.compress.card.card import model_card
 from limbeck.doctor import Finding
 from limbeck.errors import ExportError
 from limbeck.evaluation.names import sign

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.compress.onnx import compare, export_onnx, run_onnx, session_call
-from limbeck.compress.use import Use
+from limbeck.compress.export.onnx import compare, export_onnx, run_onnx, session_call
+from limbeck.compress.shipped.use import Use
 from limbeck.evaluation.latency import latency
 from limbeck.evaluation.metrics import scalars
 from limbeck.evaluation.operating import probability

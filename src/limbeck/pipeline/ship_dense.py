@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from limbeck.compress.alike import Beside, compare_stitched
-from limbeck.compress.onnx import export_onnx, session_call
-from limbeck.compress.opening import open_onnx
-from limbeck.compress.use import Use
-from limbeck.compress.windows import Windows
+from limbeck.compress.export.alike import Beside, compare_stitched
+from limbeck.compress.export.onnx import export_onnx, session_call
+from limbeck.compress.shipped.opening import open_onnx
+from limbeck.compress.shipped.use import Use
+from limbeck.compress.shipped.windows import Windows
 from limbeck.data.scenes import SceneSplit
 from limbeck.errors import ExportError
 from limbeck.evaluation.dense.reading import Reading

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.compress.use import Use
-from limbeck.compress.windows import Windows
+from limbeck.compress.shipped.use import Use
+from limbeck.compress.shipped.windows import Windows
 from limbeck.errors import ExportError, FileError
 
 # A file's own sha256, as its metadata hold it (protobuf: key, then tag and length of the value). It is taken with

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.compress.bands import Call, Floats, bands, windows_of
-from limbeck.compress.opening import Signature
+from limbeck.compress.shipped.bands import Call, Floats, bands, windows_of
+from limbeck.compress.shipped.opening import Signature
 from limbeck.data.pictures import decoded
 from limbeck.data.windows import Size
 from limbeck.errors import DataError, ExportError, FileError, RecipeError
@@ -37,7 +37,7 @@ def write_masks(
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Write a mask and an overlay of each picture, as :func:`limbeck.compress.predict.predict_images` says.
+    """Write a mask and an overlay of each picture, as :func:`limbeck.compress.shipped.predict.predict_images` says.
 
     A mask is a palette PNG of the picture's size: its numbers are those of the classes, its colors theirs.
 
@@ -98,7 +98,7 @@ def segmented(
     """The most probable class of each pixel, uint8 ``[H, W]``, and its probability, mean over the pixels.
 
     Args:
-        call, picture, window, overlap, tell: see :func:`limbeck.compress.bands.bands`.
+        call, picture, window, overlap, tell: see :func:`limbeck.compress.shipped.bands.bands`.
 
     Example:
         >>> red = lambda x: np.stack([0 * x[:, 0] + 0.5, x[:, 0]], axis=1)  # the second class where red is above 1/2
@@ -145,7 +145,7 @@ def places(
 
     Args:
         images: the pictures.
-        out, overlay, force: see :func:`limbeck.compress.predict.predict_images`.
+        out, overlay, force: see :func:`limbeck.compress.shipped.predict.predict_images`.
 
     Raises:
         FileError: if one is there already, and ``force`` is not set.

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.compress.opening import SEAL, UNSEALED, open_onnx, seal
-from limbeck.compress.use import Use
-from limbeck.compress.windows import Windows
+from limbeck.compress.shipped.opening import SEAL, UNSEALED, open_onnx, seal
+from limbeck.compress.shipped.use import Use
+from limbeck.compress.shipped.windows import Windows
 from limbeck.data.batches import batches
 from limbeck.data.preparation import Preparation
 from limbeck.data.split import Split

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.compress.masks import Progress, write_masks
-from limbeck.compress.opening import Signature, open_onnx
+from limbeck.compress.shipped.masks import Progress, write_masks
+from limbeck.compress.shipped.opening import Signature, open_onnx
 from limbeck.data.pictures import MODES, Frame, read_picture
 from limbeck.errors import ExportError, RecipeError
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from limbeck.compress import card_dense
-from limbeck.compress.use import Use
+from limbeck.compress.card import segmenter
+from limbeck.compress.shipped.use import Use
 from limbeck.evaluation.dense.told import division, division_note, is_dense
 from limbeck.evaluation.names import shown, title
 from limbeck.objective.words import in_words
@@ -48,7 +48,7 @@ def model_card(
         f"- `student.safetensors`: the plain module's weights, for inputs of the same shape, {use.values} and "
         f"then normalized: {_normalized(told)}",
         *[f"  - {_code(f'{name}*')}: {_plain(what)}" for name, what in told.get("parts", {}).items()],
-        *(card_dense.takes(told, summary["exports"]) if dense else [f"- A picture of another size: {use.resize}"]),
+        *(segmenter.takes(told, summary["exports"]) if dense else [f"- A picture of another size: {use.resize}"]),
         *_decides(told),
         "",
         "## Numbers",
@@ -94,12 +94,12 @@ def _numbers(
         return _by_split(scored, metric)
     divided = division_note(summary)
     lines = [f"The data are {_plain(divided)}.", ""] if divided else []
-    lines += _table(*card_dense.by_split(scored, metric))
+    lines += _table(*segmenter.by_split(scored, metric))
     split = "test" if "test" in scored else "validation"
     rows = evaluated.get("selected", {}).get(split, {}).get("per_class")
     if not rows:
         return lines
-    heads, cells = card_dense.by_class(rows)
+    heads, cells = segmenter.by_class(rows)
     told = f"Each class on {split}{f', {division(summary)}' if divided else ''}:"
     return [*lines, "", told, "", *_table(heads, [[_plain(row[0]), *row[1:]] for row in cells])]
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.compress.bands import Floats, bands
-from limbeck.compress.masks import runs
-from limbeck.compress.onnx import TOLERANCE, Shipped
-from limbeck.compress.opening import Signature
+from limbeck.compress.export.onnx import TOLERANCE, Shipped
+from limbeck.compress.shipped.bands import Floats, bands
+from limbeck.compress.shipped.masks import runs
+from limbeck.compress.shipped.opening import Signature
 from limbeck.data.preparation import Preparation
 from limbeck.data.scenes import SceneSplit
 from limbeck.errors import ExportError

@@ -1,0 +1,1 @@
+"""The model card beside what ships."""

@@ -287,7 +287,7 @@ def _depends(
         settings = asdict(candidate.settings)
         for key in ("workers", "checkpoint_seconds", "device", "precision", "fast"):
             settings.pop(key)
-        for key in ("compile", "replay"):  # as before there was a choice
+        for key in ("compile", "replay", "sparsity"):  # as before there was a choice
             if not settings[key]:
                 settings.pop(key)
         for key, off in LATER.items():

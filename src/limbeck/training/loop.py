@@ -31,8 +31,9 @@ from limbeck.training.interrupt import StopSignal
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.precision import Precision, choose
 from limbeck.training.progress import Reporter, Silent
-from limbeck.training.selection import selection
+from limbeck.training.selection import judge
 from limbeck.training.settings import Settings
+from limbeck.training.sparsity import Thinning
 from limbeck.training.state import Follower, State, average
 from limbeck.training.transfer import Backbone
 from limbeck.training.weighing import Weighing
@@ -193,6 +194,7 @@ def _prepare(job: Job, precision: Precision) -> State:
         schedule=build_schedule(optimizer, settings.schedule, settings.epochs, steps),
         scaler=torch.amp.GradScaler(precision.device.type, enabled=precision.needs_scaler),
         averaged=average(module, settings.ema),
+        thinning=Thinning(module, settings.sparsity, steps * settings.epochs) if settings.sparsity else None,
         sums=torch.zeros(
             4 + len(job.objective.terms), dtype=torch.float32 if precision.device.type == "mps" else torch.float64
         ),
@@ -247,11 +249,7 @@ def _step(job: Job, state: State, precision: Precision, batch: Batch, keeper: _K
     state.scaler.step(state.optimizer)
     state.scaler.update()
     job.objective.after_step(joined(batch) if world().several and job.objective.joins else None)
-    state.schedule.step()
-    if state.averaged is not None:
-        state.averaged.update_parameters(state.module)
-    if state.follower is not None:
-        state.follower.follow(state.module)
+    state.follow_step()
     return total, samples
 
 
@@ -350,22 +348,11 @@ def _finish_epoch(job: Job, state: State, journal: Journal) -> None:
     progress, settings = state.progress, job.settings
     metrics = world().agreed(job.validate(state.evaluated))
     state.module.train()
-    score = selection(settings, metrics)
-    least = settings.early_stopping.min_delta if settings.early_stopping else 0.0
-    if progress.reference is None or score[0] > progress.reference + least:
-        progress.reference, progress.waited = score[0], 0
-    else:
-        progress.waited += 1
-    better = progress.best is None or score > progress.best
-    if better:
-        progress.best, progress.best_epoch = score, progress.epoch + 1
-        state.keep_best()
+    better = judge(state, settings, metrics)
     line = _line(job, state, metrics, better)
     progress.journal = journal.append(line)
     job.reporter.epoch({**line, "select": settings.select})
     progress.epoch, progress.batch = progress.epoch + 1, 0
-    if settings.early_stopping and progress.waited >= settings.early_stopping.patience:
-        progress.stopped = True
 
 
 def _line(job: Job, state: State, metrics: Mapping[str, float | None], better: bool) -> dict[str, Any]:

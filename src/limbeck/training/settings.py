@@ -61,6 +61,27 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """Weights that are set to zero by magnitude while a training goes on, and stay zero.
+
+    Args:
+        final: share of the weights that are zero in the end, in [0, 1); None: those that are zero at the start.
+        begin: share of the training after which weights begin to go.
+        end: share of the training after which no more go; 0: all go at once, before the first step.
+        every: steps between two times that weights go.
+        scope: ``global``: weights of all layers are compared with each other; ``uniform``: each layer loses its share.
+        keep: names of modules that keep all weights; the head does anyway.
+    """
+
+    final: float | None = None
+    begin: float = 0.0
+    end: float = 0.75
+    every: int = 100
+    scope: Literal["global", "uniform"] = "global"
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
     """One training.
 
@@ -75,6 +96,7 @@ class Settings:
         views: augmentation of the training inputs.
         replay: see the same few views over and over, as a store of teacher outputs keeps them; None: new ones in
             every epoch.
+        sparsity: weights that are set to zero while it goes on, or None.
         sampling: ``none``: each training sample once an epoch; ``balanced``: drawn with replacement, so that classes
             are equally likely; samples without a label keep their part.
         workers: processes that prepare batches; the batches are the same at any number.
@@ -97,6 +119,7 @@ class Settings:
     ema: float | None = None
     views: Views = field(default_factory=Views)
     replay: Replay | None = None
+    sparsity: Sparsity | None = None
     sampling: Literal["none", "balanced"] = "none"
     workers: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -25,6 +25,7 @@ from limbeck.training.checkpoint import (
 )
 from limbeck.training.distributed import world
 from limbeck.training.replica import Replica
+from limbeck.training.sparsity import Thinning, apply_masks
 from limbeck.training.transfer import Backbone
 
 
@@ -70,6 +71,7 @@ class State:
     backbone: Backbone | None = None
     extras: nn.Module = field(default_factory=nn.ModuleDict)
     follower: Follower | None = None
+    thinning: Thinning | None = None
     environment: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -100,6 +102,18 @@ class State:
         """Give all processes the buffers of the first one, whose part of the batch they are averages of."""
         world().copy(self._buffers)
 
+    def follow_step(self) -> None:
+        """What changes with the weights, after a step that was taken: zeros, rate, average, a teacher that follows."""
+        if self.thinning is not None:
+            self.thinning.after_step(self.module, self.progress.step + 1, self.optimizer)
+        self.schedule.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.module)
+            if self.thinning is not None:
+                apply_masks(self.averaged.module, self.thinning.masks)
+        if self.follower is not None:
+            self.follower.follow(self.module)
+
     def undo(self) -> None:
         """Put the buffers back and drop the gradient of a step that is refused."""
         if self._buffers:
@@ -114,6 +128,8 @@ class State:
         parts["extras"] = self.extras.state_dict()
         if self.follower is not None:
             parts["follower"] = self.follower.tensors()
+        if self.thinning is not None:
+            parts["masks"] = self.thinning.tensors()
         tensors = {f"{name}/{key}": value for name, items in parts.items() for key, value in items.items()}
         progress = {
             "key": key,
@@ -158,6 +174,8 @@ class State:
         load_module(self.extras, part(tensors, "extras"))
         if self.follower is not None:
             self.follower.load(part(tensors, "follower"))
+        if self.thinning is not None:
+            self.thinning.load(part(tensors, "masks"))
         best = part(tensors, "best")  # a file has an order of its own
         self.best = {name: best[name] for name in self.evaluated.state_dict()} if best else {}
         self.sums.copy_(tensors["sums"])

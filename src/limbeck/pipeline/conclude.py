@@ -3,57 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from limbeck.compress.card.card import model_card
-from limbeck.doctor import Finding
 from limbeck.errors import ExportError
-from limbeck.evaluation.names import sign
 from limbeck.files import read_json, write_json, write_text
 from limbeck.pipeline import from_store
 from limbeck.pipeline import summary as told
 from limbeck.pipeline.afterwards import after, together
 from limbeck.pipeline.colored import colors
-from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.folder import environment
-from limbeck.pipeline.given import Given
-from limbeck.pipeline.keeping import Keeping, of_finished
+from limbeck.pipeline.keeping import of_finished
 from limbeck.pipeline.modes import said as of_mode
+from limbeck.pipeline.outcome import Outcome, best_student
 from limbeck.pipeline.planning import compared
 from limbeck.pipeline.ship import export, measure, ship
 from limbeck.pipeline.stages import Context, Trained
+from limbeck.pipeline.tail.told import sentence as stages_sentence
+from limbeck.pipeline.tail.told import stages
 from limbeck.pipeline.uncertainty import add_uncertainty, of_shipped
 from limbeck.report.read import COMPARED as ROLES
 from limbeck.report.render import write_report
 from limbeck.teachers import ModuleTeacher, Teacher
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the trainings of an experiment left.
-
-    Args:
-        teacher: as it was asked; None in a run without one.
-        members: its members as files.
-        trained: controls and students, by role, one for each seed.
-        reference: what of the teacher's answers about each split models are compared with; empty without one.
-        evaluations: by role, the teacher's too, one for each seed.
-        findings: of the doctor, so far.
-        searched: how the objective was chosen, if it was.
-        kept: the store of the teacher's outputs, if there is one.
-    """
-
-    teacher: Teacher | None
-    members: list[Trained | Given]
-    trained: Mapping[str, list[Trained]]
-    reference: Mapping[str, Any]
-    evaluations: dict[str, list[dict[str, Any]]]
-    findings: list[Finding]
-    searched: dict[str, Any] | None
-    kept: Keeping | None = None
 
 
 def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> None:
@@ -68,36 +41,32 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
         ExportError: at the end, when everything else is kept.
     """
     experiment, evaluations = context.experiment, found.evaluations
-    best = _best(experiment, found.trained["student"], evaluations["student"])
+    best = best_student(experiment, found)
     chosen = {role: ones[min(best, len(ones) - 1)] for role, ones in found.trained.items()}
     sizes = measure(context, {**({"teacher": found.members[0]} if len(found.members) == 1 else {}), **chosen})
-    scored = of_shipped(evaluations, chosen["student"].seed, context.compared)
+    shipped = found.final or chosen["student"]
+    scored = of_shipped(evaluations, shipped.seed, context.compared)
     exports: list[dict[str, Any]] = []
     said: dict[str, dict[str, Any]] = {}
     failed: ExportError | None = None
     if context.score_test:
-        heard = _hear(context, chosen["student"], "test")
-        exports, failed = _ship(context, chosen["student"], heard, scored["student"].get("operating_point"))
-        said = _shown(context, found, chosen, heard)
+        heard = _hear(context, shipped, "test")
+        exports, failed = _ship(context, shipped, heard, scored[shipped.role].get("operating_point"))
+        said = _shown(context, found, chosen, {shipped.role: heard})
     summary = _summary(context, found, sizes, exports, failed)
     add_uncertainty(summary, experiment, scored, {role: one["test"] for role, one in said.items()})
     summary["objective_search"] = found.searched
     alone = from_store.store_of(experiment)
     summary["store"] = found.kept.summary() if found.kept else None if alone is None else of_finished(alone)
     summary["plan"] = compared(context.run.path, found.kept.folder if found.kept is not None else None)
-    summary["shipped_seed"] = chosen["student"].seed
+    summary["shipped_seed"], summary["shipped_role"] = shipped.seed, shipped.role
+    if experiment.stages:
+        summary["stages"] = stages(found, sizes, experiment, context.compared)
+        summary["verdict"] += f" {stages_sentence(summary, shipped.role)}"
     summary["seconds"] = seconds()
     _write(context, summary)
     if failed is not None:
         raise failed
-
-
-def _best(experiment: Experiment, students: list[Trained], evaluations: list[dict[str, Any]]) -> int:
-    """The seed that ships: the best on validation, the first among equals."""
-    metric = experiment.task.primary
-    found = [one["selected"]["validation"] for one in evaluations]
-    scores = [(sign(metric) * one[metric], -one["loss"]) for one in found]
-    return max(range(len(students)), key=lambda number: (scores[number], -number))
 
 
 def _modules(teacher: Teacher | None, chosen: Mapping[str, Trained]) -> dict[str, tuple[nn.Module, Any]]:
@@ -109,14 +78,16 @@ def _modules(teacher: Teacher | None, chosen: Mapping[str, Trained]) -> dict[str
     return found
 
 
-def _shown(context: Context, found: Outcome, chosen: Mapping[str, Trained], heard: Any) -> dict[str, dict[str, Any]]:
+def _shown(
+    context: Context, found: Outcome, chosen: Mapping[str, Trained], heard: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     """Write the pictures of a run; what each reloaded file of the chosen models says of them, by role and split.
 
     Args:
         context: of the run.
         found: what the trainings left.
         chosen: the models, by role.
-        heard: what the student that ships says of the test split.
+        heard: what the model that ships says of the test split, by its role.
     """
     experiment, task = context.experiment, context.experiment.task
     several = {role: one for role, one in chosen.items() if role in ROLES}
@@ -124,7 +95,7 @@ def _shown(context: Context, found: Outcome, chosen: Mapping[str, Trained], hear
     if found.teacher is not None:
         said["teacher"] = {name: found.reference[name] for name in task.shown}
     for role, one in several.items():
-        known = {"test": heard} if role == "student" else {}
+        known = {"test": heard[role]} if role in heard else {}
         asked = {name: known[name] if name in known else _hear(context, one, name) for name in task.shown}
         said[role] = {name: task.reference(one) for name, one in asked.items()}
     task.pictures(
@@ -200,7 +171,7 @@ def _write(context: Context, summary: dict[str, Any]) -> None:
     run.finish("done")
     if context.score_test:
         described = read_json(run.path / "student.json")
-        file = run.path / "evaluation" / f"student-seed{summary['shipped_seed']}.json"
+        file = run.path / "evaluation" / f"{summary['shipped_role']}-seed{summary['shipped_seed']}.json"
         scored = read_json(file) if context.experiment.task.dense else None
         write_text(run.path / "MODEL_CARD.md", model_card(summary, run.info, described, scored))
         write_report(run.path)

@@ -23,6 +23,7 @@ from limbeck.models.lookup import UserModels, build
 from limbeck.models.published import published_normalization
 from limbeck.models.weights import start_from
 from limbeck.objective import Objective
+from limbeck.pipeline.tail.asked import Stage, from_spec
 from limbeck.pipeline.wish import StoreWish, replayed, shared
 from limbeck.tasks.classification import CLASSIFICATION, classification_task
 from limbeck.tasks.segmentation import check_data, segmentation_task
@@ -44,6 +45,7 @@ class Candidate:
         options: of the architecture, for the description beside the weights.
         notes: what was done to it that its user should know.
         frame: gives the architecture alone, for weights that are loaded into it; None: ``make`` does.
+        cut: the sizes of layers that were pruned, see ``limbeck.models.structure``.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Candidate:
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     frame: Callable[[], nn.Module] | None = None
+    cut: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Experiment:
         distilled: the student alone, where distillation makes another model of it than the controls are; None: it
             is as they are.
         store: of the teacher's outputs; its views are the student's and the controls'.
+        stages: what follows the student that is best on validation.
         objective: of the student.
         search: choose temperature and weight on validation first (``objective: auto``).
         labels: so many training samples keep their label for student and controls, drawn for each seed; None: all.
@@ -104,6 +108,7 @@ class Experiment:
     peers: tuple[Candidate, ...] = ()
     distilled: Candidate | None = None
     store: StoreWish | None = None
+    stages: tuple[Stage, ...] = ()
 
     @property
     def learner(self) -> Candidate:
@@ -194,6 +199,7 @@ def from_recipe(
         assistants=tuple(replace(one, settings=shared(one.settings, learner.settings)) for one in assistants),
         generations=recipe.get("generations", 1),
         store=wish,
+        stages=from_spec(recipe.get("stages", [])),
     )
 
 

@@ -22,6 +22,7 @@ from limbeck.pipeline.given import called
 from limbeck.pipeline.modes.alone import members, walk_alone
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.stages import Context, Trained
+from limbeck.pipeline.tail.follow import follow
 from limbeck.pipeline.walk import walk
 from limbeck.recipe.recipe import Recipe
 from limbeck.training.distributed import processes, world
@@ -110,6 +111,7 @@ def conduct(experiment: Experiment, run: Run, *, quiet: bool = False, score_test
         with _noting_a_stop(run):
             steps = walk if experiment.teachers else walk_alone
             context, found = steps(Context(experiment, run, reporter(quiet=quiet), score_test))
+            found = follow(context, found)
             # Sizes, export and report are the first process's; the others wait for it.
             world().from_first(lambda: conclude(context, found, lambda: time.monotonic() - began))
             return finished(run.path, context.experiment)

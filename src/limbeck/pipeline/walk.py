@@ -14,7 +14,6 @@ from limbeck.objective.binding import told
 from limbeck.outputs import Outputs
 from limbeck.pipeline import from_store, reusing, storing
 from limbeck.pipeline.auto import search
-from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.estimate import estimate
 from limbeck.pipeline.examine import at_start, of_teacher, refuse
 from limbeck.pipeline.experiment import Candidate
@@ -23,6 +22,7 @@ from limbeck.pipeline.given import Given, check_says, take
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.modes import chain
 from limbeck.pipeline.modes.heard import Heard
+from limbeck.pipeline.outcome import Outcome
 from limbeck.pipeline.stages import Context, Trained, evaluate, listen, train
 from limbeck.teachers import ModuleTeacher, Teacher, check_logits
 from limbeck.training.distributed import world
@@ -65,7 +65,8 @@ def walk(context: Context) -> tuple[Context, Outcome]:
     if experiment.generations > 1:
         evaluations[chain.ENSEMBLE] = chain.together(context, trained, reference)
     evaluations = {"teacher": _evaluate_teacher(context, members, said), **evaluations}
-    return context, Outcome(teacher, members, trained, reference, evaluations, findings, searched, kept)
+    live = Heard(teacher, says, digest)  # without its store, which is finished
+    return context, Outcome(teacher, members, trained, reference, evaluations, findings, searched, kept, live)
 
 
 def teacher_first(

@@ -75,7 +75,7 @@ class TransferSpec(Part):
     head: ModuleName | None = Field(default=None, description="the module that gives the logits, where it is not found")
 
 
-def _named(value: Any) -> Any:
+def named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -97,8 +97,8 @@ class ModelSpec(Part):
     ) = Field(default=None, description="of this model, if not the data's; with pretrained, the published one")
     epochs: int = Field(default=30, ge=1, le=100_000)
     batch_size: int = Field(default=128, ge=2, le=1_000_000)
-    optimizer: Annotated[OptimizerSpec, BeforeValidator(_named)] = OptimizerSpec()
-    schedule: Annotated[ScheduleSpec, BeforeValidator(_named)] = ScheduleSpec()
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(named)] = OptimizerSpec()
+    schedule: Annotated[ScheduleSpec, BeforeValidator(named)] = ScheduleSpec()
     accumulate: int = Field(default=1, ge=1, le=100_000, description="pieces that a batch is computed in")
     clip: Positive | None = None
     early_stopping: EarlyStoppingSpec | None = None

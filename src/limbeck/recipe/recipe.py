@@ -116,7 +116,10 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole recipe with its defaults, as JSON and YAML hold it; ``parse`` of it gives the same recipe."""
-        return self.spec.model_dump(mode="json")
+        found = self.spec.model_dump(mode="json")
+        if not self.spec.stages:  # as before there were any
+            found.pop("stages")
+        return found
 
     def changed(self, overrides: Mapping[str, Any]) -> Recipe:
         """The recipe with some values changed, by dotted key.
@@ -142,6 +145,9 @@ class Recipe:
         teachers = data["teacher"] if isinstance(data["teacher"], list) else [data["teacher"]]
         for spec in [data["student"], *data["assistants"], *teachers]:
             _shorten(spec, epochs=2)
+        for stage in data.get("stages", []):
+            if stage["distill"]:
+                stage["distill"].update(epochs=1, schedule=None)
         name = self.name if self.name.endswith("-quick") else f"{self.name[:74]}-quick"
         return Recipe.parse({**data, "seeds": 1, "name": name}, where=self.name)
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, FiniteFloat, Tag, mod
 
 from limbeck.recipe.data_schema import DataSpec
 from limbeck.recipe.model_schema import ModelSpec, StudentSpec, TeacherSpec
+from limbeck.recipe.stages_schema import StageSpec, check_stages
 from limbeck.recipe.types import (
     MAPPING,
     ONE,
@@ -69,6 +70,9 @@ class RecipeSpec(Part):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int | None = Field(default=None, ge=1, le=1024)
     checkpoint_seconds: FiniteFloat = Field(default=15.0, ge=0, le=1e6)
+    stages: list[StageSpec] = Field(
+        default=[], max_length=50, description="what follows the student that is best on validation: prune, distill"
+    )
     export: list[Literal["onnx"]] = Field(default=["onnx"])
 
     @model_validator(mode="before")
@@ -92,6 +96,11 @@ class RecipeSpec(Part):
             raise wrong(
                 "each generation begins with fresh weights: leave 'pretrained' and 'transfer' out of the student"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> RecipeSpec:
+        check_stages(self.stages)
         return self
 
     @model_validator(mode="after")

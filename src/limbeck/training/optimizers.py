@@ -34,7 +34,7 @@ def build_optimizer(
     """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
     fused = all(one.device.type in {"cpu", "cuda"} and one.is_floating_point() for one in [*chosen, *backbone])
-    rate = _RATES[settings.name] if settings.lr is None else settings.lr
+    rate = usual_rate(settings)
     decay = _DECAYS[settings.name] if settings.weight_decay is None else settings.weight_decay
     groups: list[dict[str, Any]] = [{"params": chosen}]
     if backbone:
@@ -45,6 +45,16 @@ def build_optimizer(
         )
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(groups, rate, weight_decay=decay, fused=fused)
+
+
+def usual_rate(settings: Optimizer) -> float:
+    """The rate that is asked for, or the usual one of the optimizer.
+
+    Example:
+        >>> usual_rate(Optimizer("sgd")), usual_rate(Optimizer("adamw", lr=0.1))
+        (0.05, 0.1)
+    """
+    return _RATES[settings.name] if settings.lr is None else settings.lr
 
 
 def rate_factor(settings: Schedule, epochs: int, steps: int) -> Callable[[int], float]:

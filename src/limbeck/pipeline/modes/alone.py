@@ -10,13 +10,13 @@ from torch import nn
 from limbeck.errors import ModelError, RecipeError
 from limbeck.files import read_tensors, sha256, write_tensors
 from limbeck.objective.mutual import Cohort, MutualObjective
-from limbeck.pipeline.conclude import Outcome
 from limbeck.pipeline.examine import at_start, refuse
 from limbeck.pipeline.experiment import Candidate, Experiment
 from limbeck.pipeline.fits import check_fits
 from limbeck.pipeline.folder import key_of
 from limbeck.pipeline.memory_format import without_channels_last_where_refused
 from limbeck.pipeline.modes.chain import labeled
+from limbeck.pipeline.outcome import Outcome
 from limbeck.pipeline.stages import WEIGHTS, Context, Trained, evaluate, train
 from limbeck.pipeline.walk import check_first
 from limbeck.teachers.digest import weights_digest

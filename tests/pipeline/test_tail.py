@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import limbeck.pipeline.tail.pruning as module
+from limbeck.compress.shipped.reloaded import reload
 from limbeck.data import Normalization, load
-from limbeck.errors import FileError, RecipeError
+from limbeck.errors import FileError, LimbeckError, RecipeError
 from limbeck.evaluation.sizes import macs, parameters
 from limbeck.models import DigitsStudent, build
 from limbeck.models.structure import resize
@@ -183,3 +184,42 @@ def test_a_target_that_can_not_be_reached_says_what_can(tmp_path: Path) -> None:
 def test_a_recipe_without_stages_is_as_it_was() -> None:
     assert "stages" not in Recipe.load("digits").to_dict()
     assert Recipe.parse(short().to_dict()).to_dict() == short().to_dict()
+
+
+def test_the_two_files_that_ship_are_a_model_again(folder: Path) -> None:
+    summary, test = read(folder, "summary.json"), load("digits").test
+    for file in ("student.json", "student.safetensors"):
+        found = reload(folder / file)
+        with torch.no_grad():
+            logits = found.module(found.preparation(test.inputs.float()))
+        right = float((logits.argmax(1) == test.targets).double().mean())
+        assert right == pytest.approx(summary["models"]["last"]["metrics"]["test"]["accuracy"])
+        assert (found.classes, found.shape) == (tuple("0123456789"), (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": 3}, "'model' is wrong"),
+        ({"model": "limbeck/nothing"}, "nothing"),
+        ({"model": "os/system"}, "os"),
+        ({"classes": ["a"] * 3}, "of 1 to 3, found 10"),
+        ({"classes": [1] * 10}, "'classes' has to be"),
+        ({"shape": [1, 8, 10**9]}, "no input is of that shape"),
+        ({"shape": []}, "no input is of that shape"),
+        ({"file": "../../../../etc/passwd"}, "passwd is missing"),
+        ({"sha256": "0" * 64}, "not the file that student.json was written for"),
+        ({"layers": {"features.0": {"in_channels": 1, "out_channels": 10**9, "groups": 1}}}, "of 1 to 8"),
+        ({"layers": {}}, "does not fit"),
+        ({"layers": [1]}, "'layers' has to map"),
+        ({"normalization": {}}, "normalization|describes no model"),
+        ({"input_size": "big"}, "'input_size'"),
+        ({"parts": {"head.": "x"}}, "no name builds"),
+    ],
+)
+def test_a_description_that_lies_is_refused(folder: Path, tmp_path: Path, change: Any, words: str) -> None:
+    (tmp_path / "student.safetensors").write_bytes((folder / "student.safetensors").read_bytes())
+    told = read(folder, "student.json") | change
+    (tmp_path / "student.json").write_text(json.dumps(told))
+    with pytest.raises(LimbeckError, match=words):
+        reload(tmp_path / "student.json")

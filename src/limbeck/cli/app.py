@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from limbeck.cli.bench import bench
 from limbeck.cli.layers import layers
 from limbeck.cli.leaving import (
     EXIT_CODES,
@@ -197,6 +198,7 @@ def doctor(
 app.command()(layers)
 app.command()(plan)
 app.command()(predict)
+app.command()(bench)
 app.add_typer(store, name="store")
 
 

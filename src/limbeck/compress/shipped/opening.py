@@ -62,6 +62,22 @@ def open_onnx(file: str | Path, *, threads: int = 2) -> tuple[Any, Signature]:
         FileError: if the file is missing, damaged, or was changed after it was exported.
         ExportError: if ONNX Runtime is not installed, or the file was not written by limbeck.
     """
+    session, metadata, sealed = _session(file, threads)
+    return session, _signature(file, session, metadata, sealed=sealed)
+
+
+def open_any(file: str | Path, *, threads: int = 2) -> Any:
+    """A session as of :func:`open_onnx`, of a file that anyone may have written.
+
+    Raises:
+        FileError: if the file is missing, damaged, has weights elsewhere, or is one of limbeck's that was changed.
+        ExportError: if ONNX Runtime is not installed.
+    """
+    return _session(file, threads)[0]
+
+
+def _session(file: str | Path, threads: int) -> tuple[Any, dict[str, str], bool]:
+    """A session, the metadata, and whether the file has a seal that holds."""
     try:
         import onnxruntime
     except ImportError:
@@ -87,7 +103,7 @@ def open_onnx(file: str | Path, *, threads: int = 2) -> tuple[Any, Signature]:
     except Exception as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(f"{file} is not a whole ONNX file ({line[:200]})", cure=_AGAIN) from None
-    return session, _signature(file, session, metadata, sealed=bool(unchanged))
+    return session, metadata, bool(unchanged)
 
 
 def _signature(file: str | Path, session: Any, metadata: dict[str, str], *, sealed: bool) -> Signature:
@@ -134,4 +150,4 @@ def _fits(found: Signature, takes: dict[str, Any], gives: dict[str, Any]) -> boo
     return bool(source == list(found.shape) and sink == [len(found.classes)])
 
 
-__all__ = ["SEAL", "UNSEALED", "Signature", "open_onnx", "seal"]
+__all__ = ["SEAL", "UNSEALED", "Signature", "open_any", "open_onnx", "seal"]

@@ -174,11 +174,15 @@ def test_wrong_stages_are_told_before_anything_runs(stages: Any, words: str) -> 
     assert words in str(caught.value)
 
 
-def test_a_target_that_can_not_be_reached_says_what_can(tmp_path: Path) -> None:
-    stages = [{"prune": {"macs": 0.01}}]
+def test_a_target_that_can_not_be_reached_is_told_when_what_was_made_is_kept(tmp_path: Path) -> None:
+    stages = [{"prune": {"macs": 0.5}}, {"prune": {"macs": 0.01}}, {"distill": {}}]
     with pytest.raises(RecipeError, match=r"leaves .*% of the cost; 1\.0% is asked for"):
         execute(short(stages=stages), tmp_path / "run", quiet=True)
-    assert (tmp_path / "run/models/student/seed0/selected.safetensors").exists(), "what was computed is kept"
+    summary = read(tmp_path / "run", "summary.json")
+    assert [one["name"] for one in summary["stages"]] == ["pruned"]
+    assert "stage_failed" in [one["code"] for one in summary["findings"]]
+    assert read(tmp_path / "run", "student.json")["stage"] == "pruned"
+    assert (tmp_path / "run/student.onnx").exists()
 
 
 def test_a_recipe_without_stages_is_as_it_was() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.doctor import Finding, ordered
 from limbeck.doctor.after import about_gain, about_predictions, about_training
 from limbeck.doctor.models import grown, not_smaller
-from limbeck.errors import ExportError
+from limbeck.errors import ExportError, LimbeckError
 from limbeck.files import Journal
 from limbeck.pipeline import reusing
 from limbeck.pipeline.stages import Context
@@ -20,7 +20,7 @@ def after(
     evaluations: Mapping[str, list[dict[str, Any]]],
     sizes: Mapping[str, Mapping[str, Any]],
     differences: Mapping[str, dict[str, Any] | None],
-    failed: ExportError | None = None,
+    failed: LimbeckError | None = None,
 ) -> list[Finding]:
     """What a finished run shows.
 
@@ -29,7 +29,7 @@ def after(
         evaluations: by role, one for each seed.
         sizes: by role.
         differences: of the student to its controls.
-        failed: why the export failed, if it did.
+        failed: why the export, or a stage after the student, failed, if one did.
     """
     experiment, split = context.experiment, context.compared
     data = experiment.data
@@ -51,7 +51,8 @@ def after(
         cause, cure = "a DataLoader, or a Dataset with random transforms", "give the Dataset without them, and views"
         found.append(Finding("not_replayable", "warning", text, {}, cause, cure))
     if failed is not None:
-        found.append(Finding("export_failed", "error", failed.what, {}, "", failed.cure or ""))
+        code = "export_failed" if isinstance(failed, ExportError) else "stage_failed"
+        found.append(Finding(code, "error", failed.what, {}, "", failed.cure or ""))
     return found
 
 

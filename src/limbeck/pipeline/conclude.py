@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.compress.card.card import model_card
-from limbeck.errors import ExportError
+from limbeck.errors import ExportError, LimbeckError
 from limbeck.files import read_json, write_json, write_text
 from limbeck.pipeline import from_store
 from limbeck.pipeline import summary as told
@@ -38,7 +38,7 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
         seconds: gives the time since the run began.
 
     Raises:
-        ExportError: at the end, when everything else is kept.
+        ExportError: at the end, when everything else is kept; or what a stage after the student could not do.
     """
     experiment, evaluations = context.experiment, found.evaluations
     best = best_student(experiment, found)
@@ -48,11 +48,12 @@ def conclude(context: Context, found: Outcome, seconds: Callable[[], float]) -> 
     scored = of_shipped(evaluations, shipped.seed, context.compared)
     exports: list[dict[str, Any]] = []
     said: dict[str, dict[str, Any]] = {}
-    failed: ExportError | None = None
+    failed: LimbeckError | None = None
     if context.score_test:
         heard = _hear(context, shipped, "test")
         exports, failed = _ship(context, shipped, heard, scored[shipped.role].get("operating_point"))
         said = _shown(context, found, chosen, {shipped.role: heard})
+    failed = failed or found.failed
     summary = _summary(context, found, sizes, exports, failed)
     add_uncertainty(summary, experiment, scored, {role: one["test"] for role, one in said.items()})
     summary["objective_search"] = found.searched
@@ -133,7 +134,7 @@ def _summary(
     found: Outcome,
     sizes: dict[str, dict[str, Any]],
     exports: list[dict[str, Any]],
-    failed: ExportError | None,
+    failed: LimbeckError | None,
 ) -> dict[str, Any]:
     from limbeck import __version__
 

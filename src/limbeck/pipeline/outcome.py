@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limbeck.doctor import Finding
+from limbeck.errors import LimbeckError
 from limbeck.evaluation.names import sign
 from limbeck.pipeline.experiment import Experiment
 from limbeck.pipeline.given import Given
@@ -31,6 +32,7 @@ class Outcome:
         kept: the store of the teacher's outputs, if there is one.
         heard: the teacher as later stages hear it.
         final: what ships, if it is not the student that is best on validation.
+        failed: why a stage after the student could not be done; ``final`` is what the stages before it made.
     """
 
     teacher: Teacher | None
@@ -43,6 +45,7 @@ class Outcome:
     kept: Keeping | None = None
     heard: Heard | None = None
     final: Trained | None = None
+    failed: LimbeckError | None = None
 
 
 def best_student(experiment: Experiment, found: Outcome) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from limbeck.errors import LimbeckError, ModelError, RecipeError
 from limbeck.pipeline.experiment import Candidate
 from limbeck.pipeline.modes.chain import labeled
 from limbeck.pipeline.modes.heard import Heard
@@ -31,9 +32,14 @@ def follow(context: Context, found: Outcome) -> Outcome:
         return found
     current = found.trained["student"][best_student(context.experiment, found)]
     known, made, thin = {"student": current}, dict[str, list[Trained]](), False
+    failed: LimbeckError | None = None
     for stage in stages:
         if isinstance(stage, Prune):
-            current, thin = prune(context, current, stage), thin or stage.sparsity is not None
+            try:
+                current, thin = prune(context, current, stage), thin or stage.sparsity is not None
+            except (ModelError, RecipeError) as error:  # what was made before it ships, and then it is told
+                failed = error
+                break
         else:
             candidate = _recovering(context, current, stage, thin)
             thin = thin or stage.sparsity is not None
@@ -43,7 +49,8 @@ def follow(context: Context, found: Outcome) -> Outcome:
         known[stage.name] = current
         made[stage.name] = [current]
     scored = {role: [evaluate(context, one, found.reference) for one in ones] for role, ones in made.items()}
-    return replace(found, trained={**found.trained, **made}, evaluations={**found.evaluations, **scored}, final=current)
+    trained, evaluations = {**found.trained, **made}, {**found.evaluations, **scored}
+    return replace(found, trained=trained, evaluations=evaluations, final=current, failed=failed)
 
 
 def _recovered(

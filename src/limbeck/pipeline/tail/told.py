@@ -25,7 +25,7 @@ def stages(
         split: that models are compared on.
     """
     told, metric = [], experiment.task.primary
-    for stage in experiment.stages:
+    for stage in (one for one in experiment.stages if one.name in found.trained):
         made = found.trained[stage.name][0]
         one: dict[str, Any] = {"name": stage.name, "does": type(stage).__name__.lower(), "seed": made.seed}
         one |= {key: made.result[key] for key in _RESULT if key in made.result}

@@ -22,7 +22,7 @@ def curves(lines: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]], part:
                 if any(value is None for value in one):
                     continue
                 shown = one if metric == "loss" else [100 * value for value in one]
-                name = NAMES.get(role, role) if number == 0 else None
+                name = NAMES[role] if number == 0 else None
                 axes.plot(range(1, len(one) + 1), shown, color=COLORS.get(role, INK), lw=1.1, alpha=0.8, label=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
@@ -56,7 +56,7 @@ def bars(title: str, values: Mapping[str, float | None], unit: str) -> str:
         axes = figure.subplots()
         places = range(len(shown))
         axes.barh(places, list(shown.values()), color=[COLORS.get(role, FAINT) for role in shown], height=0.62)
-        axes.set_yticks(places, [short(NAMES.get(role, role)) for role in shown])
+        axes.set_yticks(places, [short(NAMES[role]) for role in shown])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         for place, value in zip(places, shown.values(), strict=True):

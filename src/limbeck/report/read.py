@@ -110,7 +110,9 @@ def ranked(roles: Iterable[str]) -> list[str]:
     order = {role: number for number, role in enumerate(ROLES, start=2)} | {"teacher": 0}
 
     def place(role: str) -> tuple[int, int, str]:
-        return (1 if role.startswith(between) else order.get(role, len(order) + 2), len(role), role)
+        if role.startswith(between):
+            return 1, len(role), role
+        return order.get(role, len(order) + 2), 0, ""  # the rest in the order of the run
 
     return sorted(roles, key=place)
 

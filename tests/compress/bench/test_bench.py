@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
@@ -21,6 +20,8 @@ from limbeck.compress.bench.opened import open_file
 from limbeck.compress.export.onnx import export_onnx
 from limbeck.compress.quantize.half import half_weights
 from limbeck.compress.quantize.int8 import static_int8
+from limbeck.compress.shipped.use import Use
+from limbeck.compress.shipped.windows import Windows
 from limbeck.data.normalization import Normalization
 from limbeck.data.preparation import Preparation
 from limbeck.errors import ExportError, FileError
@@ -46,19 +47,21 @@ def shipped(folder: Path, name: str, **options: Any) -> Path:
     return write_json(folder / "student.json", told)
 
 
-@pytest.mark.parametrize(
-    "name", ["limbeck/cnn5", "limbeck/resnet8", "limbeck/mobilenet_v2", "limbeck/unet", "limbeck/mlp_784"]
-)
+@pytest.mark.parametrize("name", ["limbeck/cnn5", "limbeck/resnet8", "limbeck/mobilenet_v2", "limbeck/mlp_784"])
 def test_the_graph_has_the_multiplications_of_the_module(tmp_path: Path, name: str) -> None:
     """Against torch's count of floating-point operations."""
-    options: dict[str, Any] = {"width": 4} if name in ("limbeck/unet", "limbeck/cnn5") else {}
+    options: dict[str, Any] = {"width": 4} if name == "limbeck/cnn5" else {}
     module = build(name, input_shape=SHAPE, classes=4, options=options)
-    if name == "limbeck/unet":
-        inputs, file = (torch.zeros(1, *SHAPE),), tmp_path / "float.onnx"
-        torch.onnx.export(module.eval(), inputs, file, dynamo=True, external_data=False, verbose=False)
-    else:
-        exported(tmp_path, name, **options)
-    assert onnx_macs(tmp_path / "float.onnx", SHAPE) == macs(module, SHAPE)
+    assert onnx_macs(exported(tmp_path, name, **options), SHAPE) == macs(module, SHAPE)
+
+
+def test_a_file_for_pictures_of_any_size_is_counted_at_one(tmp_path: Path) -> None:
+    module = build("limbeck/unet", input_shape=SHAPE, classes=4, options={"width": 4})
+    windows, use = Windows(0.25), Use(fit="windows")
+    given: dict[str, Any] = {"preparation": PLAIN, "shape": SHAPE, "classes": list("abcd"), "name": "unet"}
+    file = export_onnx(module, tmp_path / "unet.onnx", windows=windows, use=use, **given)
+    for shape in (SHAPE, (3, 64, 48)):
+        assert onnx_macs(file, shape) == macs(module, shape)
 
 
 def test_int8_and_half_files_have_the_same_count(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from limbeck.compress.quantize.graph import library, silent
+from limbeck.compress.quantize.graph import library, optimized, silent
 
 
 def onnx_macs(path: str | Path, shape: tuple[int, ...]) -> int | None:
@@ -24,17 +24,17 @@ def onnx_macs(path: str | Path, shape: tuple[int, ...]) -> int | None:
     """
     onnx = library("onnx")
     proto = onnx.load_from_string(Path(path).read_bytes())
-    weights = {one.name: tuple(one.dims) for one in proto.graph.initializer}
     for axis, size in zip(proto.graph.input[0].type.tensor_type.shape.dim, (1, *shape), strict=False):
         axis.dim_value = size
     del proto.graph.value_info[:]
     with silent():
         try:
-            proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+            proto = onnx.shape_inference.infer_shapes(optimized(proto), data_prop=True)  # computes what sizes decide
         except Exception:
             return None
     graph = proto.graph
-    shapes = {one.name: _dims(one) for one in [*graph.value_info, *graph.output, *graph.input]} | weights
+    shapes = {one.name: _dims(one) for one in [*graph.value_info, *graph.output, *graph.input]}
+    shapes |= {one.name: tuple(one.dims) for one in graph.initializer}
     total = 0
     for node in graph.node:
         found = _node(node, shapes)

@@ -54,6 +54,25 @@ def test_distill_step() -> None:
     assert result["date"]
 
 
+def test_compression() -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name("compression.py")), "--json", "--quick", "--repeats", "3"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    result = json.loads(done.stdout)
+    (cut,), (int8,) = result["pruned"], result["int8"]
+    assert (cut["model"], cut["round_to"], cut["default"]) == ("cnn5, width 28", 8, True)
+    assert 0.3 < cut["macs"] <= 0.5
+    for one in (cut, int8):
+        assert one["ratio"] == pytest.approx(one["after_ms"] / one["before_ms"])
+    assert cut["met"] == (cut["ratio"] <= 0.75)
+    assert int8["bytes"][1] < 0.35 * int8["bytes"][0]
+    assert (int8["asked"], int8["met"]) == (1.5, int8["speedup"] >= 1.5)
+
+
 def test_views() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT.with_name("views.py")), "--json", "--rounds", "1", "--size", "small"],

@@ -16,7 +16,7 @@ from typing import Any
 
 from aerial_page import aerial, classes, ways
 from methods_page import methods
-from speed_page import losses, masks, memory, speed, views
+from speed_page import int8, losses, masks, memory, pruned, speed, views
 from store_page import gap, reading, trained
 
 from limbeck.evaluation.statistics import interval
@@ -160,6 +160,8 @@ MAKERS = {
     "losses": losses,
     "masks": masks,
     "memory": memory,
+    "pruned": pruned,
+    "int8": int8,
     "methods": methods,
     "gap": gap,
     "aerial": aerial,

@@ -140,6 +140,45 @@ def memory(folder: Path) -> list[str]:
     return [*lines, ""]
 
 
+def pruned(folder: Path) -> list[str]:
+    """The benchmark of fewer channels: half the multiply-accumulates by each multiple."""
+    found = read(folder / "compression.json")
+    lines = [
+        "`python benchmarks/compression.py --json`  ",
+        f"{_where(found)}. Batch 1, ONNX Runtime. Asked for: ≤ {found['target']:g} of the time.",
+        "",
+        "| model | channels are a multiple of | MACs left | before | after | of the time | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in found["pruned"]:
+        multiple = f"{one['round_to']}, the default" if one["default"] else str(one["round_to"])
+        cells = [one["model"], multiple, f"{100 * one['macs']:.0f} %", *_times(one), f"{one['ratio']:.2f}"]
+        lines.append(f"| {' | '.join([*cells, 'met' if one['met'] else '**missed**'])} |")
+    return [*lines, ""]
+
+
+def int8(folder: Path) -> list[str]:
+    """The benchmark of int8 files against the same in float32."""
+    found = read(folder / "compression.json")
+    told = {True: "with VNNI", False: "without VNNI", None: "VNNI not known"}[found["vnni"]]
+    lines = [
+        "`python benchmarks/compression.py --json`  ",
+        f"{_where(found)}, {told}. Batch 1, ONNX Runtime.",
+        "",
+        "| model | parameters | float32 | int8 | float32 | int8 | times as fast | asked for |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found["int8"]:
+        asked = f"≥ {one['asked']:g}: {'met' if one['met'] else '**missed**'}"
+        cells = [one["model"], count(one["parameters"]), *map(size, one["bytes"]), *_times(one)]
+        lines.append(f"| {' | '.join([*cells, format(one['speedup'], '.2f'), asked])} |")
+    return [*lines, ""]
+
+
+def _times(one: Mapping[str, Any]) -> list[str]:
+    return [milliseconds(one["before_ms"]), milliseconds(one["after_ms"])]
+
+
 def _where(found: Mapping[str, Any]) -> str:
     environment = found["environment"]
     return (

@@ -54,6 +54,19 @@ def choose(
     return found
 
 
+def rounding(groups: Sequence[Group]) -> int:
+    """The largest multiple that hardware likes of which the narrowest layer has two: 8, 4, 2 or 1.
+
+    Vector units work on blocks of channels; ``benchmarks/compression.py`` shows what multiples are worth.
+
+    Example:
+        >>> [rounding([Group("a", (), 1, torch.ones(width))]) for width in (28, 8, 3)]
+        [8, 4, 1]
+    """
+    narrow = min(len(one) for one in groups)
+    return next((one for one in (8, 4, 2) if 2 * one <= narrow), 1)
+
+
 def _everywhere(groups: Sequence[Group], ratio: float) -> list[int]:
     """How many channels each group loses, where those of all are ranked together."""
     scores = torch.cat([one.scores for one in groups])
@@ -106,4 +119,4 @@ def search(made: Callable[[float], tuple[T, float]], target: float, *, most: flo
     return best
 
 
-__all__ = ["MOST", "choose", "search"]
+__all__ = ["MOST", "choose", "rounding", "search"]

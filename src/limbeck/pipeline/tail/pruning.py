@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.compress.prune.choice import choose, search
-from limbeck.compress.prune.groups import Graph, Group
+from limbeck.compress.prune.choice import choose, rounding, search
+from limbeck.compress.prune.groups import Graph
 from limbeck.compress.prune.importance import taylor
 from limbeck.data.batch import Batch
 from limbeck.data.batches import batches
@@ -95,7 +95,7 @@ def _cut(context: Context, source: Trained, asked: Prune, module: nn.Module) -> 
     graph, whole = Graph(module, inputs, asked.keep), macs(module, shape)
     scores = _scores(context, source, asked) if asked.importance == "taylor" else None
     groups = graph.groups(asked.importance, scores)
-    round_to = asked.round_to or _rounding(groups)
+    round_to = asked.round_to or rounding(groups)
 
     def at(ratio: float) -> tuple[nn.Module, float]:
         found = graph.cut(choose(groups, ratio, scope=asked.scope, round_to=round_to))
@@ -142,12 +142,6 @@ def _judged(context: Context, asked: Prune) -> dict[str, Any]:
     experiment = context.experiment
     views = None if experiment.student.settings is None else asdict(experiment.student.settings.views)
     return {"data": experiment.data.train.fingerprint(), "views": views, "objective": experiment.objective.to_recipe()}
-
-
-def _rounding(groups: list[Group]) -> int:
-    """The largest multiple that hardware likes of which the narrowest layer has four."""
-    narrow = min(len(one) for one in groups)
-    return next((one for one in (8, 4, 2) if 4 * one <= narrow), 1)
 
 
 def _out(sizes: Mapping[str, int]) -> list[int]:

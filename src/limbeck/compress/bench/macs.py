@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from limbeck.compress.quantize.graph import library, optimized, silent
+from limbeck.compress.libraries import library, silent
+from limbeck.compress.quantize.graph import optimized
 
 
 def onnx_macs(path: str | Path, shape: tuple[int, ...]) -> int | None:

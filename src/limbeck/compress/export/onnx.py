@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.compress.libraries import library, silent
 from limbeck.compress.shipped.opening import SEAL, UNSEALED, open_onnx, seal
 from limbeck.compress.shipped.use import Use
 from limbeck.compress.shipped.windows import Windows
@@ -82,15 +80,12 @@ def export_onnx(
     Raises:
         ExportError: if the model can not be copied or traced, naming the cause, or gives other than one logit a class.
     """
-    with _need("onnxscript"), _silent():
-        import onnx  # noqa: F401  (named by the error if it is missing)
-
+    library("onnx"), library("onnxscript")
+    with silent():
         try:
             shipped = Shipped(bare(module), preparation, len(shape)).eval()
             program, multiple = _traced(shipped, shape, dense=windows is not None)
         except Exception as error:
-            if isinstance(error, ImportError):
-                raise
             raise ExportError(
                 f"model '{name}' can not be exported to ONNX: {_first_line(error)}",
                 cure="control flow that depends on values and in-place tricks can not be traced; rewrite that layer",
@@ -239,27 +234,6 @@ def _metadata(
         **({} if windows is None else windows.metadata()),
         SEAL: UNSEALED,
     }
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter talks to stdout, warns of its own internals and logs; none of it is about the user's model."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def _need(package: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ExportError(f"{error.name or package} is not installed", cure="pip install 'limbeck[export]'") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from limbeck.compress.libraries import library, silent
 from limbeck.compress.shipped.opening import SEAL, UNSEALED, open_onnx, seal
 from limbeck.errors import ExportError
 from limbeck.files import write_bytes
@@ -52,21 +49,6 @@ def rewritten(source: str | Path, target: str | Path, change: Callable[[Any], An
     return write_bytes(target, seal(proto.SerializeToString(deterministic=True)))
 
 
-def library(name: str) -> Any:
-    """A package that export needs.
-
-    Raises:
-        ExportError: if it is not installed, with the cure.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = name.partition(".")[0]
-        raise ExportError(f"{package} is not installed", cure="pip install 'limbeck[export]'") from None
-
-
 def optimized(proto: Any) -> Any:
     """The graph as ONNX Runtime simplifies it for any machine: constants computed, BatchNorm within convolutions."""
     runtime, onnx = library("onnxruntime"), library("onnx")
@@ -81,19 +63,6 @@ def optimized(proto: Any) -> Any:
     return simple
 
 
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """ONNX Runtime's quantizer logs and prints advice; none of it is about the user's model."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _only_used_domains(proto: Any) -> None:
     """Leave out the operator sets that no node is of: other runtimes refuse what they do not know."""
     used = {node.domain for node in proto.graph.node} | {""}
@@ -103,4 +72,4 @@ def _only_used_domains(proto: Any) -> None:
         proto.opset_import.add(domain=domain, version=version)
 
 
-__all__ = ["NUMBERS", "library", "optimized", "rewritten", "silent"]
+__all__ = ["NUMBERS", "optimized", "rewritten"]

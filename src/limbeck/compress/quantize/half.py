@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.compress.quantize.graph import library, rewritten
+from limbeck.compress.libraries import library
+from limbeck.compress.quantize.graph import rewritten
 from limbeck.errors import ExportError
 
 SMALLEST = 64  # numbers of a tensor that is worth a node of its own

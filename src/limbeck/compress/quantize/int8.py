@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.compress.quantize.graph import library, optimized, rewritten
+from limbeck.compress.libraries import library
+from limbeck.compress.quantize.graph import optimized, rewritten
 from limbeck.errors import DataError, ExportError
 
 Floats = NDArray[np.float32]

@@ -106,6 +106,42 @@ def test_what_ships_is_the_last_stage_and_says_what_was_scored(folder: Path) -> 
     assert "What ships is last: " in summary["verdict"]
 
 
+def test_the_card_and_the_page_tell_the_model_that_ships(folder: Path) -> None:
+    summary, card = read(folder, "summary.json"), (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    last, student = (summary["models"][role] for role in ("last", "student"))
+    assert f"with 3 layers cut to the sizes in `student.json`, {last['parameters']:,} parameters" in card
+    numbers = card.partition("## Numbers")[2]
+    row = next(line for line in numbers.splitlines() if line.startswith("| test | 540 |"))
+    assert f"{100 * last['metrics']['test']['accuracy']:.2f} %" in row
+    file = "`models/last/seed0/selected.safetensors` in the run's folder, the same weights: sha256 "
+    assert f"{file}`{last['runs'][0]['sha256']}`" in card
+    assert last["runs"][0]["sha256"] != student["runs"][0]["sha256"]
+    assert f"{student['parameters']:,} parameters" not in card
+    assert "of 2 (chosen on validation), seed 0" in card
+    assert "Exported from last, made of seed 0" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_cards_own_lines_give_what_was_scored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    code = card.partition("With PyTorch and limbeck:")[2].partition("```python")[2].partition("```")[0]
+    monkeypatch.chdir(folder)
+    test = load("digits").test
+    known: dict[str, Any] = {"pixels": test.inputs[0].float().numpy()}
+    exec(code, known)  # noqa: S102  (the card's own example)
+    found = reload(folder / "student.json")
+    with torch.no_grad():
+        assert torch.equal(known["logits"], found.module(found.preparation(test.inputs[:1].float())))
+
+
+def test_every_model_of_a_result_is_its_file(folder: Path) -> None:
+    result = execute(short(stages=STAGES[:2]), folder.parent / "two", quiet=True)
+    for role in ("student", "pruned", "recovered", "recovered_control"):
+        own = weights(result.folder, role)
+        assert all(torch.equal(value, own[name]) for name, value in result.model(role).state_dict().items()), role
+    assert parameters(result.student) == result.summary["models"]["recovered"]["parameters"]
+    assert parameters(result.model("student")) == parameters(DigitsStudent())
+
+
 def test_a_recovery_differs_from_its_control_in_the_teacher_alone(folder: Path) -> None:
     lines = {
         role: [json.loads(line) for line in (folder / f"models/{role}/seed0/metrics.jsonl").read_text().splitlines()]
@@ -163,8 +199,13 @@ def test_a_structure_that_was_changed_is_refused(folder: Path) -> None:
         ([{}], "found none"),
         (["prune"], "expected one of 'macs'"),
         ([{"distill": {"teacher": "pruned"}}], "learns from 'pruned', and no stage before it"),
-        ([{"prune": {"macs": 0.5, "name": "teacher"}}], "have the name 'teacher'"),
+        *[
+            ([{"prune": {"macs": 0.5, "name": name}}], f"have the name '{name}'")
+            for name in ("teacher", "teacher2", "assistant", "generation3", "control", "teacher_outputs", "ensemble")
+        ],
+        ([{"distill": {"name": "a_control"}}, {"distill": {"name": "a"}}], "have the name 'a'"),
         ([{"prune": {"macs": 0.5, "name": "a"}}, {"distill": {"name": "a"}}], "have the name 'a'"),
+        ([{"distill": {"teacher": "recovered_control", "name": "b"}}], "no stage before it has that name"),
         ([{"distill": {"sparsity": {"final": 0.5, "begin": 0.9}}}], "begin to be at most end"),
     ],
 )

@@ -33,7 +33,7 @@ class Result:
     @property
     def student(self) -> nn.Module:
         """The student that ships, with its selected weights: a plain module in eval mode."""
-        return self.model("student")
+        return self.model(self.summary.get("shipped_role", "student"))
 
     @property
     def control(self) -> nn.Module:

@@ -23,6 +23,7 @@ from limbeck.pipeline.modes.alone import members, walk_alone
 from limbeck.pipeline.result import Result
 from limbeck.pipeline.stages import Context, Trained
 from limbeck.pipeline.tail.follow import follow
+from limbeck.pipeline.tail.pruning import of_stage
 from limbeck.pipeline.walk import walk
 from limbeck.recipe.recipe import Recipe
 from limbeck.training.distributed import processes, world
@@ -96,6 +97,7 @@ def finished(folder: Path, experiment: Experiment | None = None) -> Result:
             raise AttributeError(f"the teacher is no module: {called(candidate)}")
         runs = summary["models"][role]["runs"]
         chosen = next((one for one in runs if one["seed"] == summary["shipped_seed"]), runs[0])
+        candidate = of_stage(reusing.resolved(experiment), folder, role, chosen["seed"]) or candidate
         return Trained(role, chosen["seed"], candidate, (folder / chosen["file"]).parent).module()
 
     return Result(folder, summary, load)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, model_validator
@@ -14,7 +15,7 @@ from limbeck.recipe.views_schema import ViewsSpec
 
 Fraction = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 _TAUGHT = ("teacher", "student")
-_TAKEN = (*_TAUGHT, "control", "control_hard_labels", "control_direct", "ensemble", "assistant", "generation1")
+_TAKEN = re.compile(r"student|control(_hard_labels|_direct)?|ensemble|(teacher|assistant|generation)[0-9]*|.*_outputs")
 StageName = Annotated[str, Field(max_length=40), AfterValidator(run_name)]
 
 
@@ -119,15 +120,18 @@ def stage_names(stages: list[StageSpec]) -> list[str]:
 
 def check_stages(stages: list[StageSpec]) -> None:
     """See that names are different and that a teacher comes before its student."""
-    known = list(_TAKEN)
-    for number, (name, one) in enumerate(zip(stage_names(stages), stages, strict=True)):
+    known: list[str] = []  # what earlier stages are called
+    roles: set[str] = set()  # and their models' folders
+    for number, (name, one) in enumerate(zip(stage_names(stages), stages, strict=True), start=1):
         teacher = "teacher" if one.distill is None else one.distill.teacher
-        if teacher not in (*_TAUGHT, *known[len(_TAKEN) :]):
-            near = nearest(teacher, [*_TAUGHT, *known[len(_TAKEN) :]])
-            raise wrong(f"stage {number + 1} learns from '{teacher}', and no stage before it has that name{near}")
-        if name in known:
-            raise wrong(f"two models of the run have the name '{name}': give stage {number + 1} another one")
-        known += [name, f"{name}_control"]
+        if teacher not in (*_TAUGHT, *known):
+            near = nearest(teacher, [*_TAUGHT, *known])
+            raise wrong(f"stage {number} learns from '{teacher}', and no stage before it has that name{near}")
+        own = {name, f"{name}_control"}
+        if roles & own or any(_TAKEN.fullmatch(one) for one in own):
+            raise wrong(f"two models of the run would have the name '{name}': give stage {number} another one")
+        known.append(name)
+        roles |= own
 
 
 __all__ = ["PruneSpec", "RecoverSpec", "SparsitySpec", "StageSpec", "check_stages", "stage_names"]

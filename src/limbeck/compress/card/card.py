@@ -32,18 +32,19 @@ def model_card(
     """
     told, dense = described or {}, is_dense(summary)
     data, models = summary["data"], summary["models"]
-    student = models["student"]
+    role = summary.get("shipped_role", "student")
+    student = models[role]
     shipped = next(one for one in student["runs"] if one["seed"] == summary["shipped_seed"])
     use, metric = Use(told.get("fit", "whole"), told.get("range", "bytes")), summary.get("metric", "accuracy")
     lines = [
-        f"# {_plain(run['name'])}: the distilled student",
+        f"# {_plain(run['name'])}: the distilled student{'' if role == 'student' else f', {_plain(role)}'}",
         "",
         f"Made by limbeck {summary['limbeck']} on {run['created'][:10]}. {_plain(summary['verdict'])}",
         "",
         "## What it takes and gives",
         "",
         f"- Classes ({len(data['classes'])}): {', '.join(_plain(name) for name in data['classes'])}",
-        f"- Architecture: {_code(student.get('model'))}, {student['parameters']:,} parameters",
+        f"- Architecture: {_code(student.get('model'))}{_cut(told)}, {student['parameters']:,} parameters",
         *(_exported(told, use, dense=dense) if summary["exports"] else []),
         f"- `student.safetensors`: the plain module's weights, for inputs of the same shape, {use.values} and "
         f"then normalized: {_normalized(told)}",
@@ -53,8 +54,7 @@ def model_card(
         "",
         "## Numbers",
         "",
-        f"Selected epoch {shipped['selected_epoch']} of {shipped['last_epoch']} (chosen on validation), "
-        f"seed {shipped['seed']}.",
+        f"{_epoch(shipped)}, seed {shipped['seed']}.",
         "",
         *_numbers(summary, shipped["metrics"]["selected"], evaluated or {}),
         "",
@@ -85,10 +85,21 @@ def model_card(
     return "\n".join(lines)
 
 
+def _cut(told: Mapping[str, Any]) -> str:
+    layers = told.get("layers")
+    return f" with {len(layers)} layers cut to the sizes in `student.json`" if layers else ""
+
+
+def _epoch(shipped: Mapping[str, Any]) -> str:
+    if shipped["last_epoch"] is None:
+        return "Pruned, and not trained after that"
+    return f"Selected epoch {shipped['selected_epoch']} of {shipped['last_epoch']} (chosen on validation)"
+
+
 def _numbers(
     summary: Mapping[str, Any], scored: Mapping[str, Mapping[str, float]], evaluated: Mapping[str, Any]
 ) -> list[str]:
-    """The shipped student on each split; of a segmenter also how these were divided, and each class."""
+    """The model that ships on each split; of a segmenter also how these were divided, and each class."""
     metric = summary.get("metric", "accuracy")
     if not is_dense(summary):
         return _by_split(scored, metric)
@@ -141,10 +152,14 @@ def _usage(told: Mapping[str, Any], *, exported: bool = True) -> list[str]:
     if told.get("input_size"):
         size = tuple(told["input_size"])
         inputs = f'torch.nn.functional.interpolate({inputs}, {size}, mode="bilinear", antialias=True)'
+    first = ["## How to use it", "", *(_with_onnx(told, scale, kind) if exported else [])]
+    if told.get("layers"):
+        text = 'from limbeck.compress.shipped.reloaded import reload\n\nstudent = reload("student.json")\n'
+        text += f"inputs = torch.as_tensor(pixels).float()[None]{scale}\nwith torch.no_grad():\n"
+        text += "    logits = student.module(student.preparation(inputs))"
+        return [*first, "With PyTorch and limbeck:", "", *_block("python", f"import torch\n{text}")]
     return [
-        "## How to use it",
-        "",
-        *(_with_onnx(told, scale, kind) if exported else []),
+        *first,
         "With PyTorch alone:" if "parts" not in told else "With PyTorch and limbeck:",
         "",
         *_block(

@@ -21,7 +21,7 @@ from limbeck.evaluation.sizes import macs, parameters
 from limbeck.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.models.structure import changed_sizes, resize
 from limbeck.outputs import Outputs
-from limbeck.pipeline.experiment import Candidate
+from limbeck.pipeline.experiment import Candidate, Experiment
 from limbeck.pipeline.fits import some_inputs
 from limbeck.pipeline.folder import key_of
 from limbeck.pipeline.stages import WEIGHTS, Context, Trained
@@ -87,6 +87,20 @@ def smaller(source: Trained, folder: Path) -> Candidate:
         return module
 
     return replace(given, make=make, frame=frame, settings=None, cut=layers)
+
+
+def of_stage(experiment: Experiment, folder: Path, role: str, seed: int) -> Candidate | None:
+    """The candidate of a stage's model, or of its control, as the run folder describes it; None: it is no stage's."""
+    candidate, name = experiment.learner, role.removesuffix("_control")
+    if not any(one.name in (role, name) for one in experiment.stages):
+        return None
+    for stage in experiment.stages:
+        if isinstance(stage, Prune):
+            made = folder / "models" / stage.name / f"seed{seed}"
+            candidate = smaller(Trained(stage.name, seed, candidate, made), made)
+        if stage.name in (role, name):
+            break
+    return candidate
 
 
 def _cut(context: Context, source: Trained, asked: Prune, module: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
@@ -156,4 +170,4 @@ def _told(asked: Prune) -> str:
     return f"{asked.channels:.0%} of the channels cut"
 
 
-__all__ = ["STRUCTURE", "prune", "smaller"]
+__all__ = ["STRUCTURE", "of_stage", "prune", "smaller"]
